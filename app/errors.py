@@ -1,0 +1,41 @@
+"""The exceptions a user may see: each is a list of sentences and an exit code, printed without a traceback."""
+
+
+class PhalanxError(Exception):
+    """Something a user can act on. `problems` are whole sentences, all found at once."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class InputError(PhalanxError):
+    """The text or the plan of the input file is wrong."""
+
+
+class DataError(PhalanxError):
+    """A data file is missing, damaged or not what the input file says it is."""
+
+
+class ArtifactError(PhalanxError):
+    """A file of the run folder is missing, damaged, of another kind or of another run."""
+
+
+class MachineError(PhalanxError):
+    """The machine or its software cannot do what was asked: no Horovod, wrong MPI, full disk."""
+
+    exit_code = 1
+
+
+class NumbersError(PhalanxError):
+    """A number is not finite or does not agree between ranks: going on would give wrong results."""
+
+    exit_code = 1
+
+
+class Stopped(PhalanxError):
+    """Stopped on request with work left; a batch script may submit the job again."""
+
+    exit_code = 75

@@ -1,0 +1,110 @@
+"""The tables of an input file: type, range, unit, default and one line of documentation of every key."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from app.inputfile.kinds import (
+    Bytes,
+    Count,
+    Fraction,
+    Name,
+    PathList,
+    PathText,
+    Positive,
+    Positives,
+    Table,
+)
+from app.inputfile.networks import Network
+from app.inputfile.phases import NEW, Phase
+
+
+class Run(Table):
+    """What the run is called, where its results go, what it runs on."""
+
+    name: Name = Field(description="of the run")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="all randomness comes from it")
+    folder: PathText | None = Field(
+        None,
+        description="the run folder, relative to the working directory; default results/NAME",
+    )
+    device: Literal["auto", "cpu", "cuda", "xpu", "mps"] = Field("auto", description="one device per rank of a host")
+    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast; weights stay float32")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="threads of each rank; default the host's cores / its ranks"
+    )
+    watchdog: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        300.0,
+        description="seconds after which a collective operation that not all ranks reach ends the run; 0: never",
+    )
+    log_seconds: Annotated[float, Field(gt=0, le=1e5)] = Field(10.0, description="seconds between progress lines")
+
+
+class Grid(Table):
+    """How the ranks are arranged: replicas x stages."""
+
+    stages: Annotated[int, Field(ge=1, le=4096)] = Field(1, description="pipeline stages; replicas = ranks / stages")
+    allreduce: Literal["auto", "horovod", "mpi"] = Field(
+        "auto",
+        description="who sums gradients; auto decides by a fixed rule and says why",
+    )
+
+
+class Data(Table):
+    """The HDF5 files, what is in them, and how they are split."""
+
+    file: PathList = Field(description="an HDF5 file, a glob or a list of them; relative to this input file")
+    inputs: Annotated[str, Field(min_length=1)] = Field(description="path of the dataset; axis 0 is the sample")
+    targets: Annotated[str, Field(min_length=1)] = Field(description="path of the dataset of labels or values")
+    task: Literal["classification", "regression"] = Field(
+        "classification", description="integer labels, or values (one or more a sample)"
+    )
+    sample_shape: Positives | None = Field(
+        None,
+        description="of one sample as stored; checked against the file, and lets check count without opening it",
+    )
+    classes: Annotated[int, Field(ge=2, le=2**31)] | None = Field(
+        None, description="number of classes; default the largest label + 1"
+    )
+    layout: Literal["channels_first", "channels_last"] = Field(
+        "channels_first",
+        description="of samples with three axes (C, H, W) or (H, W, C)",
+    )
+    standardise: Literal["auto", "channel", "feature", "all", "none"] = Field(
+        "auto",
+        description="to mean 0, deviation 1 of the training part; auto: images by channel, vectors by feature",
+    )
+    validation: Fraction = Field(0.1, description="share of the samples held out to choose the best network")
+    test: Fraction = Field(0.1, description="share of the samples held out for evaluate")
+    memory: Annotated[Bytes, Field(ge=1 << 16)] = Field(
+        256 << 20, description="bytes a rank may hold of the data at once, at most"
+    )
+
+    @model_validator(mode="after")
+    def _parts(self) -> "Data":
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test = {self.validation + self.test:g} leaves nothing to train on")
+        return self
+
+
+class Input(Table):
+    """A whole input file."""
+
+    run: Run
+    grid: Grid = Grid()
+    data: Data
+    network: Network
+    phase: Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)]
+
+    @model_validator(mode="after")
+    def _names(self) -> "Input":
+        names = [p.name for p in self.phase]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two phases have the name {twice[0]!r}; give each its own")
+        if NEW in names:
+            raise ValueError(f"a phase cannot be called {NEW!r}: the word means a network with starting weights")
+        return self
+
+
+__all__ = ["Count", "Data", "Grid", "Input", "Positive", "Run"]

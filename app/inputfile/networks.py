@@ -1,0 +1,105 @@
+"""The [network] table: one model per built-in kind, and the user's own "file.py:function"."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from app.inputfile.kinds import (
+    Fraction,
+    PathText,
+    Positive,
+    Positives,
+    Table,
+    Width,
+    Widths,
+)
+
+Activation = Literal["relu", "gelu", "tanh", "silu"]
+USER = "file.py:function"
+
+
+class Mlp(Table):
+    """Fully connected layers; a sample of any shape is flattened."""
+
+    kind: Literal["mlp"]
+    widths: Widths = Field((256, 128), description="outputs of each hidden layer")
+    activation: Activation = Field("relu", description="after each hidden layer")
+    dropout: Fraction = Field(0.0, description="share of a hidden layer's outputs set to zero in training")
+    norm: Literal["none", "layer"] = Field("none", description="normalisation of each hidden layer")
+
+
+class Lenet(Table):
+    """Two convolutions, two poolings, three dense layers."""
+
+    kind: Literal["lenet"]
+    channels: Annotated[tuple[Width, Width], Field(strict=False)] = Field((6, 16), description="of both convolutions")
+    widths: Annotated[tuple[Width, Width], Field(strict=False)] = Field((120, 84), description="of both dense layers")
+    activation: Activation = Field("relu", description="after each layer")
+    dropout: Fraction = Field(0.0, description="share of a dense layer's outputs set to zero in training")
+
+
+class Resnet(Table):
+    """A residual network of basic blocks for images."""
+
+    kind: Literal["resnet"]
+    depth: Annotated[int, Field(ge=8, le=2000)] | None = Field(
+        None,
+        description="layers in all, 6n+2 (three groups of n blocks); or give blocks",
+    )
+    blocks: Annotated[Positives, Field(min_length=1, max_length=8)] | None = Field(
+        None, description="basic blocks of each group; default [2, 2, 2, 2]"
+    )
+    width: Width = Field(64, description="channels of the first group; doubled from group to group")
+    norm: Literal["group", "batch"] = Field(
+        "group",
+        description="batch: statistics of each microbatch, so that the grid does not matter",
+    )
+
+
+class Transformer(Table):
+    """Pre-norm transformer blocks for sequences of tokens (T,) or of features (T, F)."""
+
+    kind: Literal["transformer"]
+    vocabulary: Annotated[int, Field(ge=0, le=2**31)] = Field(
+        0,
+        description="number of different tokens; 0: the inputs are features, not tokens",
+    )
+    width: Width = Field(128, description="features inside the blocks")
+    heads: Width = Field(4, description="attention heads; divides width")
+    blocks: Positive = Field(2, description="number of blocks")
+    feedforward: Width | None = Field(None, description="width of the dense layer of a block; default 4 x width")
+    dropout: Fraction = Field(0.0, description="share set to zero in training")
+    causal: bool = Field(False, description="a position sees only those before it")
+    pooling: Literal["mean", "first", "none"] = Field("mean", description="over positions; none: one output per token")
+
+
+class UserNetwork(Table):
+    """The user's own network: a function (sample_shape, outputs, **options) -> nn.Module."""
+
+    kind: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
+        description='"file.py:function", relative to this input file; an nn.Sequential can be cut by layer'
+    )
+    options: dict[str, Any] = Field({}, description="passed to the function by name")
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return USER if isinstance(kind, str) and ".py:" in kind else str(kind)
+
+
+Network = Annotated[
+    Annotated[Mlp, Tag("mlp")]
+    | Annotated[Lenet, Tag("lenet")]
+    | Annotated[Resnet, Tag("resnet")]
+    | Annotated[Transformer, Tag("transformer")]
+    | Annotated[UserNetwork, Tag(USER)],
+    Discriminator(_kind),
+]
+NETWORKS: dict[str, type[Table]] = {
+    "mlp": Mlp,
+    "lenet": Lenet,
+    "resnet": Resnet,
+    "transformer": Transformer,
+    USER: UserNetwork,
+}
+__all__ = ["NETWORKS", "USER", "Network", "PathText"]

@@ -1,0 +1,108 @@
+"""TOML text -> Input; every problem of the text at once, as sentences."""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.errors import InputError
+from app.inputfile.models import Input
+from app.inputfile.sentences import nearest, sentences
+
+# tomllib recurses on nested arrays and is quadratic in dotted keys: bound both before it starts.
+LARGEST_TEXT = 1 << 20
+DEEPEST = 32
+LONGEST_KEY = 512
+
+
+def read_text(path: Path) -> str:
+    """The text of an input file. Raises InputError."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file{_neighbours(path)}.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not an input file{_neighbours(path / 'x')}.") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
+    if len(raw) > LARGEST_TEXT:
+        raise InputError(f"{path}: {len(raw)} bytes; an input file has at most {LARGEST_TEXT}. Is it really TOML?")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}). Is it really TOML?") from None
+
+
+def read_input(text: str, file: str, settings: Sequence[str] = ()) -> Input:
+    """Check a whole input file.
+
+    `file` names it in messages; `settings` are "--set" overrides such as "phase.teacher.epochs=3".
+    Raises InputError with every problem found.
+    """
+    raw = _parse(text, file)
+    for setting in settings:
+        _override(raw, setting)
+    try:
+        return Input.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(*sentences(error, raw, file)) from None
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        deepest = max(deepest, depth)
+    longest = max((len(line.partition("=")[0]) for line in text.splitlines()), default=0)
+    if deepest > DEEPEST:
+        raise InputError(f"{file}: brackets nested {deepest} deep; at most {DEEPEST} are read.")
+    if longest > LONGEST_KEY and "=" in text:
+        raise InputError(f"{file}: a key of {longest} characters; at most {LONGEST_KEY} are read.")
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is not valid TOML: {error}.") from None
+
+
+def _override(raw: dict[str, Any], setting: str) -> None:
+    """Set one key: table.key=value; phases by name: phase.NAME.key=value."""
+    where, equals, value = setting.partition("=")
+    keys = where.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise InputError(f"--set {setting}: expected TABLE.KEY=VALUE, such as phase.teacher.epochs=3.")
+    table: Any = raw
+    if keys[0] == "phase" and len(keys) > 2:
+        # a phase's name may itself contain dots
+        phases = [p for p in raw.get("phase", []) if isinstance(p, dict)]
+        name = ".".join(keys[1:-1])
+        table = next((p for p in phases if p.get("name") == name), None)
+        if table is None:
+            names = [str(p.get("name")) for p in phases]
+            raise InputError(f"--set {setting}: no phase is named {name!r}{nearest(name, names)}.")
+    else:
+        for key in keys[:-1]:
+            table = table.setdefault(key, {}) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        raise InputError(f"--set {setting}: {'.'.join(keys[:-1])} is not a table.")
+    table[keys[-1]] = _value(value.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value; anything that is not one is taken as a string, so that quotes may be left out."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+        return text
+
+
+def _neighbours(path: Path) -> str:
+    """Which TOML files stand where the user looked."""
+    try:
+        found = sorted(p.name for p in path.parent.glob("*.toml"))
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, found, 1)
+    return f". Did you mean {path.parent / near[0]}" if near else ""

@@ -1,0 +1,145 @@
+"""Pydantic's findings as sentences of a user: file, table, key, what was expected, what to try."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.inputfile.models import Input
+from app.inputfile.networks import NETWORKS
+from app.inputfile.phases import PHASES
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint: the known name most like the given one, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1, 0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def sentences(error: ValidationError, raw: dict[str, Any], file: str) -> list[str]:
+    """One sentence a problem, in the order of the file."""
+    found = [dict(e) for e in error.errors()]
+    deeper = {e["loc"][:n] for e in found for n in range(1, len(e["loc"]))}
+    # a list whose items are wrong is also reported as too short: the items' own problems say it all
+    told = [e for e in found if not (e["type"] == "too_short" and e["loc"] in deeper)]
+    return list(dict.fromkeys(_sentence(e, raw, file) for e in told))
+
+
+def _sentence(problem: dict[str, Any], raw: dict[str, Any], file: str) -> str:
+    place = _place(problem["loc"], raw)
+    key = place.key
+    where = f"{file}: {place.table}" if place.table else file
+    found = _shown(problem.get("input"))
+    kind = problem["type"]
+    context = problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key {key!r}{nearest(key, place.known)}".rstrip("?.") + _end(place, key)
+    if kind == "missing":
+        return f"{where}: {'the table' if not place.table else 'the key'} {key!r} is missing{_doc(place, key)}."
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        kinds = NETWORKS if "network" in problem["loc"] else PHASES
+        given = context.get("tag")
+        known = ", ".join(f'"{k}"' for k in kinds)
+        if given in (None, "None"):
+            return f"{where}: the key 'kind' is missing; one of {known}."
+        return f"{where}: kind = {given!r} is not known{nearest(given, kinds)}; one of {known}."
+    what = str(context["error"]) if kind == "value_error" else _wanted(kind, context, problem["msg"])
+    if kind == "value_error" and not key:
+        return f"{where}: {what}."
+    return f"{where}: {key} = {found}: expected {what}{_doc(place, key)}."
+
+
+def _end(place: "_Place", key: str) -> str:
+    return "?" if difflib.get_close_matches(key, list(place.known), 1, 0.6) else "."
+
+
+def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
+    """Pydantic's error type as what was expected."""
+    names = {
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "string_type": "a text in quotes",
+        "bool_type": "true or false",
+        "tuple_type": "a list [...]",
+        "list_type": "a list [...]",
+        "dict_type": "a table",
+        "model_type": "a table",
+        "model_attributes_type": "a table",
+        "finite_number": "a finite number",
+    }
+    if kind in names:
+        return names[kind]
+    if kind == "literal_error":
+        return f"one of {context['expected']}".replace("'", '"')
+    for bound, words in {
+        "ge": "at least",
+        "gt": "more than",
+        "le": "at most",
+        "lt": "less than",
+    }.items():
+        if bound in context:
+            return f"{words} {context[bound]}"
+    if kind == "string_pattern_mismatch":
+        return f"a text that matches {context['pattern']}"
+    if kind in ("too_short", "too_long"):
+        wanted = context.get("min_length", context.get("max_length"))
+        return f"{'at least' if kind == 'too_short' else 'at most'} {wanted} in the list"
+    return message[0].lower() + message[1:]
+
+
+def _shown(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    text = {"True": "true", "False": "false"}.get(text, text)
+    text = re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m[0]):02x}", text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Place:
+    """Where a problem is, in the user's words: [[phase]] "teacher", key epochs."""
+
+    def __init__(self, table: str, key: str, model: type | None) -> None:
+        self.table = table
+        self.key = key
+        self.model = model
+
+    @property
+    def known(self) -> Iterable[str]:
+        return self.model.model_fields if self.model else ()  # type: ignore[attr-defined]
+
+
+def _place(location: tuple[Any, ...], raw: dict[str, Any]) -> _Place:
+    if not location:
+        return _Place("", "", Input)
+    head, rest = location[0], list(location[1:])
+    if head == "phase" and rest and isinstance(rest[0], int):
+        number = rest.pop(0)
+        table = raw["phase"][number]
+        name = table.get("name") if isinstance(table, dict) else None
+        kind = rest.pop(0) if rest and rest[0] in PHASES else None
+        title = f'[[phase]] "{name}"' if isinstance(name, str) else f"[[phase]] number {number + 1}"
+        return _Place(title, _dotted(rest), PHASES.get(kind))
+    if head == "network" and isinstance(raw.get("network"), dict):
+        kind = rest.pop(0) if rest and rest[0] in NETWORKS else None
+        return _Place("[network]", _dotted(rest), NETWORKS.get(str(kind)))
+    if head in Input.model_fields and rest:
+        return _Place(f"[{head}]", _dotted(rest), Input.model_fields[head].annotation)
+    return _Place("", _dotted([head, *rest]), Input)
+
+
+def _dotted(parts: Iterable[Any]) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _doc(place: _Place, key: str) -> str:
+    """The key's own line of documentation."""
+    field = place.model.model_fields.get(re.split(r"[.\[]", key)[0]) if place.model else None  # type: ignore[attr-defined]
+    return f" ({field.description})" if field is not None and field.description else ""

@@ -1,0 +1,1 @@
+"""Who does what, where: grid arithmetic, costs, artifacts. Pure functions of numbers, standard library only."""
