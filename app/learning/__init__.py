@@ -1,0 +1,1 @@
+"""What training is made of: losses, optimizers, learning rates, metrics, batch statistics."""

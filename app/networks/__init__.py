@@ -1,0 +1,1 @@
+"""Networks as lists of layers: the built-in kinds, the user's own, and their starting weights."""
