@@ -1,0 +1,71 @@
+"""A group: some ranks of the world that work on the same thing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from mpi4py import MPI
+
+T = TypeVar("T")
+GATHERED_BYTES = 1 << 20  # up to this, sums are formed in rank order by everybody
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ranks of one communicator."""
+
+    comm: "MPI.Intracomm"
+
+    @property
+    def rank(self) -> int:
+        """This rank's number in the group."""
+        return self.comm.rank
+
+    @property
+    def size(self) -> int:
+        """Number of ranks in the group."""
+        return self.comm.size
+
+    def sum_(self, array: np.ndarray) -> None:
+        """Sum float64 or int64 numbers over the ranks in place; every rank gets the same bits. Collective over: data.
+
+        Small arrays are added in rank order, so that the result does not depend on how MPI orders its sums; large ones
+        are left to MPI's all-reduce, which is exact for integers.
+        """
+        if self.size == 1:
+            return
+        flat = np.ascontiguousarray(array)
+        if flat.nbytes * self.size <= GATHERED_BYTES:
+            everyone = np.empty((self.size, *flat.shape), flat.dtype)
+            self.comm.Allgather(flat, everyone)
+            total = everyone[0]
+            for other in everyone[1:]:
+                total += other
+            array[...] = total
+            return
+        total = np.empty_like(flat)
+        self.comm.Allreduce(flat, total)
+        array[...] = total
+
+    def bcast_(self, tensors: Sequence["torch.Tensor"], root: int = 0) -> None:
+        """Overwrite tensors of any type, layout and device with the root's. Collective over: data."""
+        import torch
+
+        for tensor in tensors:
+            host = tensor.detach().to("cpu", copy=False).contiguous()
+            self.comm.Bcast(host.view(-1).view(torch.uint8).numpy() if host.numel() else np.empty(0, np.uint8), root)
+            if self.rank != root and host.numel() and host.data_ptr() != tensor.data_ptr():
+                with torch.no_grad():
+                    tensor.copy_(host)
+
+    def allgather(self, value: T) -> list[T]:
+        """Every rank's value, by rank. Collective over: data."""
+        return self.comm.allgather(value)
+
+    def barrier(self) -> None:
+        """Wait until every rank of the group is here. Collective over: data."""
+        self.comm.Barrier()
