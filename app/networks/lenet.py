@@ -6,19 +6,12 @@ Source: LeCun et al. 1998, in the form of PyTorch's CIFAR-10 tutorial (6 and 16 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from app.networks.activations import ACTIVATIONS
 from app.networks.layers import Layer
 from app.networks.mlp import dense, output
 from app.plan import architectures
-
-
-class AsImage(nn.Module):
-    """(M, H, W) -> (M, 1, H, W); samples that have channels already pass unchanged."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs.unsqueeze(1) if inputs.dim() == 3 else inputs
 
 
 def lenet(
@@ -46,10 +39,10 @@ def lenet(
     first, second = channels
     flat = sizes.maps[1].size
 
-    def convolution(before: int, after: int) -> nn.Sequential:
+    def convolution(before: int, after: int, *, start: bool) -> nn.Sequential:
         return nn.Sequential(
             OrderedDict(
-                as_image=AsImage(),
+                **(as_image(sample_shape) if start else {}),
                 convolution=nn.Conv2d(before, after, sizes.kernel, padding=sizes.padding),
                 activation=ACTIVATIONS[activation](),
                 pooling=nn.MaxPool2d(2),
@@ -57,9 +50,14 @@ def lenet(
         )
 
     return [
-        Layer("convolution1", lambda: convolution(sizes.image.channels, first)),
-        Layer("convolution2", lambda: convolution(first, second)),
+        Layer("convolution1", lambda: convolution(sizes.image.channels, first, start=True)),
+        Layer("convolution2", lambda: convolution(first, second, start=False)),
         Layer("dense1", lambda: dense(flat, widths[0], activation, dropout, flatten=True)),
         Layer("dense2", lambda: dense(widths[0], widths[1], activation, dropout)),
         Layer("output", lambda: output(widths[1], outputs)),
     ]
+
+
+def as_image(sample_shape: Sequence[int]) -> dict[str, nn.Module]:
+    """What turns (M, H, W) into (M, 1, H, W), where samples have no channels; otherwise nothing."""
+    return {"image": nn.Unflatten(1, (1, sample_shape[0]))} if len(sample_shape) == 2 else {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from app.networks.layers import Layer
-from app.networks.lenet import AsImage
+from app.networks.lenet import as_image
 from app.plan import architectures
 
 
@@ -30,7 +30,11 @@ def resnet(
     )
     parts = [Layer(block.name, lambda block=block: BasicBlock(block, norm)) for block in sizes.blocks]
     last = sizes.blocks[-1].after.channels
-    return [Layer("stem", lambda: _stem(sizes, norm)), *parts, Layer("head", lambda: _head(last, outputs))]
+    return [
+        Layer("stem", lambda: _stem(sizes, norm, sample_shape)),
+        *parts,
+        Layer("head", lambda: _head(last, outputs)),
+    ]
 
 
 class BasicBlock(nn.Module):
@@ -55,10 +59,10 @@ class BasicBlock(nn.Module):
         return self.activation2(self.norm2(self.convolution2(inside)) + self.shortcut(inputs))
 
 
-def _stem(sizes: architectures.Resnet, norm: str) -> nn.Sequential:
+def _stem(sizes: architectures.Resnet, norm: str, sample_shape: Sequence[int]) -> nn.Sequential:
     channels = sizes.convolved.channels
     parts: OrderedDict[str, nn.Module] = OrderedDict(
-        as_image=AsImage(),
+        **as_image(sample_shape),
         convolution=_convolution(sizes.image.channels, channels, sizes.kernel, sizes.stride),
         norm=_norm(norm, channels),
         activation=nn.ReLU(),

@@ -22,7 +22,7 @@ def transformer(
     width: int,
     heads: int,
     blocks: int,
-    feedforward: int,
+    feedforward: int | None,
     dropout: float,
     causal: bool,
     pooling: str,
@@ -34,7 +34,7 @@ def transformer(
 
     Outputs (M, K), or (M, T, K) for pooling "none". Collective over: none. Raises InputError.
     """
-    inputs = architectures.transformer(
+    sizes = architectures.transformer(
         width=width,
         heads=heads,
         blocks=blocks,
@@ -50,10 +50,10 @@ def transformer(
     added = START / sqrt(2 * blocks)
 
     def block() -> nn.Module:
-        return Block(width, heads, feedforward, dropout, causal, added)
+        return Block(width, heads, sizes.feedforward, dropout, causal, added)
 
     return [
-        Layer("embedding", lambda: Embedding(inputs, width, dropout)),
+        Layer("embedding", lambda: Embedding(sizes, width, dropout)),
         *(Layer(f"block{number + 1}", block) for number in range(blocks)),
         Layer("head", lambda: _head(width, pooling, outputs)),
     ]
@@ -62,15 +62,15 @@ def transformer(
 class Embedding(nn.Module):
     """Tokens (M, T) int64, or features (M, T, F) or (M, T) float, plus learned positions -> (M, T, width)."""
 
-    def __init__(self, inputs: architectures.TransformerInput, width: int, dropout: float) -> None:
+    def __init__(self, sizes: architectures.Transformer, width: int, dropout: float) -> None:
         super().__init__()
-        self.features = inputs.features
-        if inputs.vocabulary:
-            self.elements: nn.Module = nn.Embedding(inputs.vocabulary, width)
+        self.features = sizes.features
+        if sizes.vocabulary:
+            self.elements: nn.Module = nn.Embedding(sizes.vocabulary, width)
             nn.init.normal_(self.elements.weight, std=START)
         else:
-            self.elements = nn.Linear(inputs.features, width)
-        self.positions = nn.Embedding(inputs.length, width)
+            self.elements = nn.Linear(sizes.features, width)
+        self.positions = nn.Embedding(sizes.length, width)
         nn.init.normal_(self.positions.weight, std=START)
         self.dropout = nn.Dropout(dropout)
 
@@ -101,9 +101,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward network, each normalised before and added to its input: (M, T, width) -> same."""
 
-    def __init__(
-        self, width: int, heads: int, feedforward: int, dropout: float, causal: bool, added: float
-    ) -> None:
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float, causal: bool, added: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads, dropout, causal, added)

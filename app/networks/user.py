@@ -21,9 +21,7 @@ def is_user_kind(kind: str) -> bool:
     return ":" in kind
 
 
-def user_layers(
-    kind: str, *, options: Mapping[str, Any], sample_shape: Sequence[int], outputs: int
-) -> list[Layer]:
+def user_layers(kind: str, *, options: Mapping[str, Any], sample_shape: Sequence[int], outputs: int) -> list[Layer]:
     """Layers of function(sample_shape, outputs, **options): the children of an nn.Sequential, else one layer.
 
     `kind` is the absolute path of the file, a colon, and the function's name. A Sequential whose children share a

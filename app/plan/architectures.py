@@ -11,6 +11,7 @@ from typing import NamedTuple
 from app.errors import InputError
 
 ACTIVATIONS = ("relu", "gelu", "tanh", "silu")
+RESNET_18 = (2, 2, 2, 2)
 POOLINGS = ("mean", "first", "none")
 LARGE_IMAGE = 128  # from this height and width on, resnet starts with a 7x7 stride-2 stem and a pooling
 SMALL_IMAGE = 16  # below this height or width, lenet uses 3x3 kernels with padding
@@ -55,12 +56,13 @@ class Resnet(NamedTuple):
     blocks: tuple[Block, ...]
 
 
-class TransformerInput(NamedTuple):
-    """The input of a transformer: T elements, each a token of a vocabulary or F features."""
+class Transformer(NamedTuple):
+    """The input of a transformer: T elements, each a token of a vocabulary or F features; width of its dense layers."""
 
     length: int
     features: int  # 0 for tokens
     vocabulary: int  # 0 for features
+    feedforward: int
 
 
 def problems_of_numbers(kind: str, **values: int | Sequence[int]) -> list[str]:
@@ -153,11 +155,12 @@ def lenet(
 def resnet_groups(depth: int | None, blocks: Sequence[int] | None) -> tuple[int, ...]:
     """Number of basic blocks of each group, from `blocks` or from a CIFAR depth 6n+2 (He et al. 2016, section 4.2).
 
-    Raises InputError when both or neither are given, or the depth is not 6n+2.
+    Neither given: as ResNet-18. Raises InputError when both are given, or the depth is not 6n+2.
     """
-    if bool(depth) == bool(blocks):
-        found = f"depth = {depth} and blocks = {list(blocks)}" if depth and blocks else "neither depth nor blocks"
-        raise InputError(f"network resnet: {found} given, but exactly one of them is expected, e.g. depth = 20")
+    if depth and blocks:
+        raise InputError(f"network resnet: depth = {depth} and blocks = {list(blocks)} are both given; leave one out")
+    if not depth and not blocks:
+        return RESNET_18
     if blocks:
         refuse(problems_of_numbers("resnet", blocks=list(blocks)))
         return tuple(blocks)
@@ -218,8 +221,8 @@ def norm_groups(channels: int) -> int:
     return next((count for count in range(min(32, channels // 4), 0, -1) if channels % count == 0), 1)
 
 
-def sequence(vocabulary: int | None, sample_shape: Sequence[int]) -> TransformerInput:
-    """Read a sample as a sequence: tokens (T,), features (T, F), or one feature (T,). Raises InputError."""
+def sequence(vocabulary: int | None, sample_shape: Sequence[int]) -> tuple[int, int]:
+    """Length T and number of features F (0: tokens) of a sample (T,) or (T, F). Raises InputError."""
     shape = tuple(sample_shape)
     if vocabulary and len(shape) != 1:
         raise InputError(
@@ -233,7 +236,7 @@ def sequence(vocabulary: int | None, sample_shape: Sequence[int]) -> Transformer
         )
     length, features = shape if len(shape) == 2 else (shape[0], 0 if vocabulary else 1)
     refuse(problems_of_numbers("transformer", sample_shape=list(shape)))
-    return TransformerInput(length, features, vocabulary or 0)
+    return length, features
 
 
 def transformer(
@@ -241,15 +244,16 @@ def transformer(
     width: int,
     heads: int,
     blocks: int,
-    feedforward: int,
+    feedforward: int | None,
     dropout: float,
     causal: bool,
     pooling: str,
     vocabulary: int | None,
     sample_shape: Sequence[int],
     outputs: int,
-) -> TransformerInput:
-    """Check the numbers of a transformer and read its input. Raises InputError."""
+) -> Transformer:
+    """Sizes of the input, and of the dense layers: 4 width where feedforward is None. Raises InputError."""
+    feedforward = 4 * width if feedforward is None else feedforward
     problems = problems_of_numbers(
         "transformer", width=width, heads=heads, blocks=blocks, feedforward=feedforward, outputs=outputs
     )
@@ -265,4 +269,4 @@ def transformer(
             "would ignore the rest; use pooling = 'mean' or 'none'"
         )
     refuse(problems)
-    return sequence(vocabulary, sample_shape)
+    return Transformer(*sequence(vocabulary, sample_shape), vocabulary or 0, feedforward)

@@ -1,0 +1,79 @@
+"""Running statistics of batch normalisation that do not depend on the grid.
+
+Each microbatch is normalised by its own statistics; the running ones move once per optimizer step, by the mean of the
+statistics of the batch's microbatches over all replicas.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+
+class BatchStatistics:
+    """Collects the statistics of microbatches in a network whose running ones are kept by its normalisation layers.
+
+    While this is in charge the layers have momentum 1, so that after a forward pass in training mode their running
+    statistics are those of the microbatch. Between `apply_` and the next forward pass they hold the proper values.
+    Without such layers everything here does nothing.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        # Batch norm, and instance norm that tracks: both keep running statistics in the same way.
+        self._layers = [m for m in network.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
+        self._momenta = [layer.momentum for layer in self._layers]
+        self._buffers = [buffer for layer in self._layers for buffer in (layer.running_mean, layer.running_var)]
+        if not self._layers:
+            return
+        sizes = [buffer.numel() for buffer in self._buffers]
+        # One flat tensor: a single small all-reduce. The last element counts the microbatches.
+        self._sums = torch.zeros(sum(sizes) + 1, device=self._buffers[0].device)
+        self._views = [
+            view.view_as(buffer) for view, buffer in zip(self._sums[:-1].split(sizes), self._buffers, strict=True)
+        ]
+        self.restart_()
+        for layer in self._layers:
+            layer.momentum = 1.0
+
+    def restart_(self) -> None:
+        """Take the running statistics from the layers: call this after weights are loaded into the network."""
+        self._running = [buffer.clone() for buffer in self._buffers]
+        self._tracked = [int(layer.num_batches_tracked) for layer in self._layers]
+        if self._layers:
+            self._sums.zero_()
+
+    @torch.no_grad()
+    def collect_(self) -> None:
+        """Add the statistics of the microbatch whose forward pass was the last. Collective over: none."""
+        if self._layers:
+            torch._foreach_add_(self._views, self._buffers)
+            self._sums[-1] += 1
+
+    def tensors(self) -> list[Tensor]:
+        """What replicas add up before `apply_`: nothing, or one flat float32 tensor. Its memory is used again."""
+        return [self._sums] if self._layers else []
+
+    @torch.no_grad()
+    def apply_(self) -> None:
+        """Move the running statistics by the collected sums, put them into the layers, and start anew.
+
+        running = (1 - momentum) * running + momentum * mean; momentum None is the mean over all steps, as in torch.
+        Collective over: none.
+        """
+        if not self._layers:
+            return
+        count = self._sums[-1].clone()
+        moved = float(count) > 0
+        for number, (layer, momentum) in enumerate(zip(self._layers, self._momenta, strict=True)):
+            self._tracked[number] += moved
+            layer.num_batches_tracked.fill_(self._tracked[number])
+            weight = 1 / max(self._tracked[number], 1) if momentum is None else momentum
+            for place in (2 * number, 2 * number + 1):
+                if moved:
+                    self._running[place].lerp_(self._views[place] / count, weight)
+                self._buffers[place].copy_(self._running[place])
+        self._sums.zero_()
+
+    def close_(self) -> None:
+        """Give the layers their own momentum back."""
+        for layer, momentum in zip(self._layers, self._momenta, strict=True):
+            layer.momentum = momentum
