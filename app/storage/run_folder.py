@@ -1,0 +1,134 @@
+"""The folder of a run: where each file lies, making it, and emptying it of what Phalanx itself wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from app.errors import MachineError
+from app.storage import atomic_write
+from app.storage.checkpoints import Checkpoints
+
+_LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (debug|info|warning|error) ")
+_PARTS = ("networks", "checkpoints", "data", "predictions", "exports")
+
+
+class Cleared(NamedTuple):
+    """What `RunFolder.clear` deleted, and what it left because Phalanx did not write it."""
+
+    removed: tuple[Path, ...]
+    left: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of everything one input file produces; making an object touches no disk."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "run.h5"
+
+    @property
+    def watchdog(self) -> Path:
+        return self.path / ".watchdog"
+
+    @property
+    def exports(self) -> Path:
+        return self.path / "exports"
+
+    def network(self, name: str) -> Path:
+        return self.path / "networks" / f"{name}.h5"
+
+    def checkpoints(self, name: str) -> Path:
+        return self.path / "checkpoints" / name
+
+    def data(self, name: str) -> Path:
+        return self.path / "data" / f"{name}.h5"
+
+    def predictions(self, name: str) -> Path:
+        return self.path / "predictions" / f"{name}.h5"
+
+    def create(self) -> None:
+        """Make the folder and try to write in it; the folders inside come with their first file.
+
+        Collective over: none (rank 0). Raises MachineError.
+        """
+        atomic_write.make_folder(self.path)
+        for name in _PARTS:
+            if (self.path / name).exists() and not (self.path / name).is_dir():
+                raise MachineError(
+                    f"{self.path / name}: a file lies where the run needs a folder. What to try: move it away, or "
+                    "choose another [run] folder."
+                )
+        atomic_write.make_folder(self.watchdog)
+        probe = self.path / f".probe.{os.getpid()}.part"
+        try:
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise MachineError(atomic_write.explain_folder(error, self.path)) from error
+        atomic_write.clean_leftovers(self.path)
+
+    def clear(self, exported: Iterable[str] = ()) -> Cleared:
+        """Delete what Phalanx wrote here, for a fresh start; `exported` are the phases whose `exports/NAME.*` may go.
+
+        HDF5 files go when they carry Phalanx's header, the log when its first line is one of ours, checkpoints by
+        their names, folders when they are empty afterwards; anything else is a stranger's and stays.
+        Collective over: none (rank 0). Raises MachineError when something cannot be deleted.
+        """
+        removed: list[Path] = []
+        try:
+            for path in self._ours(frozenset(exported)):
+                path.unlink()
+                removed.append(path)
+            for folder in _entries(self.path / "checkpoints"):
+                removed += Checkpoints(folder).clear()
+        except OSError as error:
+            raise MachineError(f"{error.filename}: cannot be deleted: {error.strerror}.") from error
+        for part in (*_PARTS, self.watchdog.name):
+            atomic_write.clean_leftovers(self.path / part)
+            with contextlib.suppress(OSError):
+                (self.path / part).rmdir()
+        return Cleared(tuple(removed), tuple(self._remaining()))
+
+    def _ours(self, exported: frozenset[str]) -> Iterator[Path]:
+        if _begins(self.log, _LOG_LINE):
+            yield self.log
+        candidates = [self.results]
+        for part in ("networks", "data", "predictions"):
+            candidates += sorted((self.path / part).glob("*.h5"))
+        yield from (path for path in candidates if _begins(path, re.compile(rb"PHALANX\n")))
+        candidates = [path for path in sorted(self.exports.glob("*")) if path.name.split(".")[0] in exported]
+        yield from (path for path in [*candidates, *sorted(self.watchdog.glob("*"))] if path.is_file())
+
+    def _remaining(self) -> Iterator[Path]:
+        for entry in _entries(self.path):
+            yield from _entries(entry) if entry.name in _PARTS and entry.is_dir() else [entry]
+
+
+def _begins(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return bool(pattern.match(file.read(64)))
+    except OSError:
+        return False
+
+
+def _entries(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except OSError:
+        return []
