@@ -8,7 +8,7 @@ from app.parallel.group import Group
 
 
 class AllReduce:
-    """MPI_Allreduce of each flat tensor; MPI picks the algorithm by bytes and ranks, so the same grid repeats itself."""
+    """MPI_Allreduce of each flat tensor; MPI picks the algorithm by bytes and ranks, so a grid repeats itself."""
 
     def __init__(self, group: Group) -> None:
         """Collective over: data."""

@@ -46,14 +46,16 @@ def problem(environ: Mapping[str, str], size: int, library: str) -> str | None:
         return None
     return (
         f"{launch.launcher} started {launch.size} ranks, but MPI sees a world of 1: each of them would run the whole "
-        f"job on its own. mpi4py here uses \"{library}\". {_advice(launch, library)} phalanx doctor shows both."
+        f'job on its own. mpi4py here uses "{library}". {_advice(launch, library)} phalanx doctor shows both.'
     )
 
 
 def _advice(launch: Launch, library: str) -> str:
     if launch.launcher == "srun" or "srun" in launch.launcher:
-        return ("Try srun --mpi=pmix (srun --mpi=list shows what this Slurm has), or mpirun of the same MPI library "
-                "inside the batch script.")
+        return (
+            "Try srun --mpi=pmix (srun --mpi=list shows what this Slurm has), or mpirun of the same MPI library "
+            "inside the batch script."
+        )
     if "Open MPI" in library:
         return "Start with the mpirun of this Open MPI: the one beside this Python, or the loaded module's."
     return f"Use the mpiexec of that library, or rebuild mpi4py with the MPI that {launch.launcher} belongs to."

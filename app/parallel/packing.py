@@ -42,7 +42,7 @@ class Packing:
         self._staged: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def pack(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Flat contiguous tensors to be summed in place. Collective over: none. Raises NumbersError: the list changed."""
+        """Flat contiguous tensors to sum in place. Collective over: none. Raises NumbersError: the list changed."""
         if _signature(tensors) != self._signature:
             raise NumbersError(_change(self._signature, _signature(tensors)))
         self._staged = []
@@ -116,7 +116,7 @@ def _memory_order(tensor: torch.Tensor) -> tuple[int, ...]:
     """Dims from the largest stride to the smallest, for tensors such as channels_last; () when nothing to permute."""
     if tensor.is_contiguous():
         return ()
-    dims = tuple(sorted(range(tensor.dim()), key=lambda dim: -tensor.stride(dim)))
+    dims = tuple(sorted(range(tensor.dim()), key=lambda dim: -tensor.stride()[dim]))
     return dims if tensor.permute(dims).is_contiguous() else ()
 
 

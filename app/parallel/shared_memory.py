@@ -104,7 +104,7 @@ class SharedMemory:
         start = 0
         for owner, part in enumerate(parts):
             if owner != self._rank:
-                out[start:start + part.numel()].copy_(part)
+                out[start : start + part.numel()].copy_(part)
             start += part.numel()
 
     def _add(self, parts: tuple[torch.Tensor, ...], segments: list[tuple[torch.Tensor, ...]], turn: int) -> None:
@@ -114,7 +114,7 @@ class SharedMemory:
         start = self._rank * parts[0].numel()
         place = slice(start, start + own.numel())
         terms = [own if rank == self._rank else segments[rank][turn][place] for rank in range(self._size)]
-        total = segments[self._rank][2 + turn][:own.numel()]
+        total = segments[self._rank][2 + turn][: own.numel()]
         torch.add(terms[0], terms[1], out=total)
         for term in terms[2:]:
             total.add_(term)
@@ -123,4 +123,4 @@ class SharedMemory:
     def _fetch(self, parts: tuple[torch.Tensor, ...], segments: list[tuple[torch.Tensor, ...]], turn: int) -> None:
         for owner, part in enumerate(parts):
             if owner != self._rank:
-                part.copy_(segments[owner][2 + turn][:part.numel()])
+                part.copy_(segments[owner][2 + turn][: part.numel()])

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from app.errors import MachineError, PhalanxError
 from app.parallel import launcher
@@ -66,17 +66,16 @@ class World:
         The text names the rank, unless every rank found the very same thing.
         """
         found = self.allgather(None if error is None else (type(error), error.problems))
-        failed = [rank for rank, one in enumerate(found) if one is not None]
-        if not failed:
-            return
-        kind, problems = found[failed[0]]
-        if any(one != found[0] for one in found):
-            problems = tuple(f"rank {failed[0]} on {self.hosts[failed[0]]}: {text}" for text in problems)
-        raise kind(*problems)
+        for rank, one in enumerate(found):
+            if one is not None:
+                kind, problems = one
+                if any(other != one for other in found):
+                    problems = tuple(f"rank {rank} on {self.hosts[rank]}: {text}" for text in problems)
+                raise kind(*problems)
 
     def group(self, color: int, key: int) -> Group:
         """The ranks that pass the same color, in the order of key. Collective over: world."""
-        return Group(self.comm.Split(color, key))
+        return Group(cast("MPI.Intracomm", self.comm.Split(color, key)))
 
     def leave(self) -> None:
         """The agreed end: every rank calls this before it exits, with whatever exit code. Collective over: world.
@@ -150,8 +149,12 @@ def _import_mpi() -> Any:
 
 
 def _thread_level(MPI: Any) -> str:
-    names = {MPI.THREAD_SINGLE: "single", MPI.THREAD_FUNNELED: "funneled", MPI.THREAD_SERIALIZED: "serialized",
-             MPI.THREAD_MULTIPLE: "multiple"}
+    names = {
+        MPI.THREAD_SINGLE: "single",
+        MPI.THREAD_FUNNELED: "funneled",
+        MPI.THREAD_SERIALIZED: "serialized",
+        MPI.THREAD_MULTIPLE: "multiple",
+    }
     return names[MPI.Query_thread()]
 
 
