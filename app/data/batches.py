@@ -1,0 +1,189 @@
+"""The batches of an epoch as tensors: the same microbatches on any number of replicas, read ahead in bounded memory."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from app.data import order
+from app.data.blocks import Blocks
+from app.data.order import Lane, Window, steps_per_epoch
+from app.data.reader import Filled, Reader
+from app.data.source import Source
+from app.data.split import Split
+from app.data.transform import Transform
+from app.errors import DataError
+
+__all__ = ["Batch", "Microbatch", "Reading", "batches", "reading", "steps_per_epoch"]
+
+PLAN_BYTES = 64  # numbers kept for each sample of a window: its number, row and place, for this window and the next
+SHARED_WINDOWS = order.SPARE_WINDOWS + 1  # the spare ones, and one for blocks on their way
+
+
+class Microbatch(NamedTuple):
+    """Microbatch `number` (from 0, within its batch, over all replicas): inputs (M, ...) float32 or int64, targets (M,) int64
+    or (M, ...) float32 (None without targets), `samples` (M,) int64 their numbers in the source."""
+
+    number: int
+    inputs: torch.Tensor
+    targets: torch.Tensor | None
+    samples: np.ndarray
+
+
+class Batch(NamedTuple):
+    """Step of the epoch (from 0), samples of the batch over all replicas, this replica's microbatches."""
+
+    step: int
+    size: int
+    microbatches: tuple[Microbatch, ...]
+
+
+class Reading(NamedTuple):
+    """How an epoch will be read: blocks, blocks of a window, windows in memory, and the most bytes they take on this replica."""
+
+    blocks: Blocks
+    window_blocks: int
+    windows: int
+    peak_bytes: int
+    notes: tuple[str, ...]
+
+
+def reading(source: Source, *, batch_size: int, microbatch_size: int, replica: int, replicas: int, shuffle: bool, memory_bytes: int) -> Reading:
+    """How batches of this size would be read within `memory_bytes`.
+
+    Collective over: none. Raises DataError when a single chunk is too large for that.
+    """
+    lanes = -(-batch_size // microbatch_size) if shuffle else 1
+    owned = len(range(replica, lanes, replicas)) if shuffle else 1
+    window_bytes = memory_bytes // (lanes + SHARED_WINDOWS)
+    bytes_each = source.sample_bytes + PLAN_BYTES
+    limit = max(1, window_bytes - window_bytes * PLAN_BYTES // bytes_each)
+    blocks = source.blocks(limit)
+    block_bytes = blocks.most_rows * bytes_each
+    window_blocks = max(1, window_bytes // block_bytes)
+    room = memory_bytes // (window_blocks * block_bytes) - owned - 1
+    windows = owned + max(order.SPARE_WINDOWS, min(owned, room))
+    peak = windows * window_blocks * block_bytes + block_bytes
+    if owned and peak > memory_bytes:
+        raise DataError(
+            f"{source.files[0]}: '{source.inputs_name}' is read in blocks of {mib(block_bytes)} (one chunk, {blocks.most_rows} samples), "
+            f"of which {windows + 1} must be in memory at a time for batches of {lanes} microbatches: {mib(peak)}, but "
+            f"{mib(memory_bytes)} are allowed; allow more memory, choose a larger microbatch, or write the file with smaller chunks."
+        )
+    return Reading(blocks, window_blocks, windows, peak, source.block_notes(limit))
+
+
+def mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def batches(
+    source: Source,
+    split: Split,
+    part: str,
+    transform: Transform,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    microbatch_size: int,
+    replica: int,
+    replicas: int,
+    start_step: int = 0,
+    shuffle: bool = True,
+    memory_bytes: int,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """The batches of one epoch from `start_step` on, with this replica's microbatches, at most `memory_bytes` in memory.
+
+    `part` is of split.PARTS, or "all". shuffle=False: file order. Every replica gets the same number of batches.
+    Collective over: none. Raises DataError for a damaged file, or chunks too large for `memory_bytes`.
+    """
+    plan = reading(
+        source, batch_size=batch_size, microbatch_size=microbatch_size, replica=replica, replicas=replicas, shuffle=shuffle,
+        memory_bytes=memory_bytes,
+    )  # fmt: skip
+    count = split.count(part)
+    owned = order.lanes(count, batch_size, microbatch_size)[replica::replicas]
+    before = members_before(plan.blocks, split, part)
+    run = order.epoch_order(plan.blocks, split, part, before, seed, epoch, shuffle)
+    if shuffle:
+        streams = [lane_windows(run, lane, start_step, plan.window_blocks, batch_size, microbatch_size, seed, epoch) for lane in owned]
+        stream_of = {lane.number: lane.number for lane in owned}
+    else:
+        streams = [order.ordered_windows(run, owned, batch_size, microbatch_size, start_step, plan.window_blocks)] if owned else []
+        stream_of = dict.fromkeys((lane.number for lane in owned), 0)
+    rows = min(plan.window_blocks * plan.blocks.most_rows, max([1, *(lane.length for lane in owned)]) if shuffle else max(1, count))
+    with Reader(source, order.by_need(streams), plan.windows, rows, plan.blocks.most_rows) as reader:
+        samples = Samples(reader, source, transform, pin)
+        for step in range(start_step, steps_per_epoch(count, batch_size)):
+            sizes = [(lane.number, order.microbatch_size_at(lane, step)) for lane in owned]
+            made = tuple(samples.take(number, stream_of[number], size) for number, size in sizes if size)
+            yield Batch(step, min(batch_size, count - step * batch_size), made)
+
+
+def lane_windows(
+    run: order.Epoch, lane: Lane, start_step: int, size: int, batch_size: int, microbatch_size: int, seed: int, epoch: int
+) -> Iterator[Window]:
+    """The lane's windows; first windows grow from lane to lane, so that lanes need their next ones at different steps."""
+    total = -(-batch_size // microbatch_size)
+    lead = max(1, size * (lane.number + 1) // (total + 1))
+    return order.shuffled_windows(run, lane, start_step, size, lead, seed, epoch)
+
+
+@lru_cache(maxsize=6)
+def members_before(blocks: Blocks, split: Split, part: str) -> np.ndarray:
+    """Members of the part before the edge of each block; kept, because every epoch asks for the same."""
+    return split.before(part, blocks.edges())
+
+
+class Samples:
+    """Takes microbatches out of the windows that a reader delivers. Windows come in the order in which they are needed."""
+
+    def __init__(self, reader: Reader, source: Source, transform: Transform, pin: bool) -> None:
+        self._reader, self._source, self._transform, self._pin = reader, source, transform, pin
+        self._current: dict[int, tuple[Filled, int]] = {}  # by stream: the window in use and how many of its samples are used
+
+    def take(self, number: int, stream: int, size: int) -> Microbatch:
+        """The next `size` samples of a stream as microbatch `number`."""
+        taken: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
+        missing = size
+        while missing:
+            filled, used = self._current.get(stream) or self._open(stream)
+            window, buffers = filled
+            part = slice(used, min(used + missing, len(window.samples)))
+            missing -= part.stop - part.start
+            ended = part.stop == len(window.samples)
+            rows = (buffers.inputs[part], None if buffers.targets is None else buffers.targets[part], window.samples[part])
+            if ended and missing:  # the buffers go back before the rest is read
+                rows = tuple(None if array is None else array.copy() for array in rows)
+                self._close(stream)
+            else:
+                self._current[stream] = (filled, part.stop)
+            taken.append(rows)
+        made = self._made(number, taken)
+        filled, used = self._current[stream]
+        if used == len(filled.window.samples):
+            self._close(stream)
+        return made
+
+    def _open(self, stream: int) -> tuple[Filled, int]:
+        filled = self._reader.next()
+        if filled.window.stream != stream:
+            raise RuntimeError(f"window of stream {filled.window.stream} came when stream {stream} needed one")
+        self._current[stream] = (filled, filled.window.skip)
+        return self._current[stream]
+
+    def _close(self, stream: int) -> None:
+        self._reader.release(self._current.pop(stream)[0])
+
+    def _made(self, number: int, taken: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]) -> Microbatch:
+        """Tensors of their own memory from rows of one or more windows."""
+        columns = [column[0] if len(taken) == 1 else np.concatenate(column) if column[0] is not None else None for column in zip(*taken, strict=True)]
+        inputs = self._transform.inputs(columns[0])
+        targets = None if columns[1] is None else self._transform.targets(columns[1])
+        if self._pin:
+            inputs, targets = inputs.pin_memory(), None if targets is None else targets.pin_memory()
+        return Microbatch(number, inputs, targets, columns[2].copy())

@@ -1,0 +1,30 @@
+"""Randomness by key: the same numbers on every platform and for every version of numpy, with no state to carry."""
+
+import numpy as np
+
+SPLIT, BLOCKS, WINDOW = 1, 2, 3  # what a key is for, so that no two uses share one
+
+
+def permutation(length: int, seed: int, *key: int) -> np.ndarray:
+    """A permutation (length,) int64 that depends on the seed and the key alone. Collective over: none.
+
+    Sorting raw Philox words instead of Generator.permutation: numpy promises the words, not the method (NEP 19).
+    """
+    words = np.random.Philox(np.random.SeedSequence((seed, *key))).random_raw(length)
+    return np.argsort(words, kind="stable")
+
+
+def word(seed: int, *key: int) -> int:
+    """One 64-bit number that depends on the seed and the key alone."""
+    return int(np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0])
+
+
+def mix(numbers: np.ndarray) -> np.ndarray:
+    """Each uint64 scrambled on its own (the finaliser of SplitMix64, Steele et al. 2014)."""
+    z = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z

@@ -1,0 +1,215 @@
+"""One or more HDF5 files seen as one run of samples with their targets."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from app.data.blocks import Blocks, Layout, block_rows, undone_times
+from app.errors import DataError
+from app.storage.rows import CACHE_BYTES, Rows, open_rows
+
+OPEN_FILES = 16  # files kept open at a time; a set may have more of them than a process may open
+INPUTS_CACHE = 2**20  # inputs are read in whole chunks, which need no cache
+
+
+class Pair(NamedTuple):
+    """The open datasets of one file."""
+
+    inputs: Rows
+    targets: Rows | None
+
+    def close(self) -> None:
+        self.inputs.close()
+        if self.targets is not None:
+            self.targets.close()
+
+
+class Part(NamedTuple):
+    """What is remembered of one file."""
+
+    file: Path
+    length: int
+    inputs: Layout
+    targets: Layout | None
+
+
+class Source:
+    """Samples 0..length-1 of all files, in the order given; made by `open_source`. Safe to read from several threads.
+
+    `sample_shape`, `dtype` are of a stored sample, `target_shape` (() for one number), `target_dtype` of its target (None
+    without targets). `notes` are sentences for the user's log. Collective over: none.
+    """
+
+    def __init__(self, parts: Sequence[Part], names: tuple[str, str | None], first: Pair, notes: Sequence[str], cache_bytes: int) -> None:
+        self.files = tuple(part.file for part in parts)
+        self.inputs_name, self.targets_name = names
+        self.sample_shape, self.dtype = first.inputs.shape, first.inputs.dtype
+        self.target_shape = first.targets.shape if first.targets else None
+        self.target_dtype = first.targets.dtype if first.targets else None
+        self.notes = tuple(notes)
+        self._parts, self._cache_bytes = tuple(parts), cache_bytes
+        self._starts = np.concatenate(([0], np.cumsum([part.length for part in parts], dtype=np.int64)))
+        self.length = int(self._starts[-1])
+        self._open: OrderedDict[int, Pair] = OrderedDict()
+        self._lock = threading.Lock()
+        self.fingerprint = fingerprint(self.files)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one stored sample with its target."""
+        part = self._parts[0]
+        return part.inputs.row_bytes + (part.targets.row_bytes if part.targets else 0)
+
+    def blocks(self, limit_bytes: int) -> Blocks:
+        """The blocks to read in, of about `limit_bytes` at most; depends on the files and the limit alone."""
+        rows = tuple(block_rows(part.inputs, self._pressing(part), limit_bytes) for part in self._parts)
+        return Blocks(tuple(part.length for part in self._parts), rows)
+
+    def block_notes(self, limit_bytes: int) -> tuple[str, ...]:
+        """What the user should know about chunks of the targets that blocks within the limit cannot follow."""
+        notes = []
+        for part, rows in zip(self._parts, self.blocks(limit_bytes).rows, strict=True):
+            times = undone_times(part.inputs, self._pressing(part), rows)
+            if part.targets and times > 2:
+                notes.append(
+                    f"{part.file}: each chunk of '{self.targets_name}' ({part.targets.chunk_rows} samples) is read about {times:.0f} "
+                    f"times an epoch, because blocks of {rows} samples are what the memory allows; give data more memory, or write "
+                    f"'{self.targets_name}' with chunks of {part.inputs.chunk_rows or rows} samples."
+                )
+        return tuple(notes)
+
+    def read(self, start: int, inputs_out: np.ndarray, targets_out: np.ndarray | None = None) -> None:
+        """Fill `inputs_out` (n, ...) and `targets_out` (n, ...) with the samples start:start+n. Raises DataError."""
+        stop, done = start + len(inputs_out), 0
+        with self._lock:
+            while start + done < stop:
+                number = int(np.searchsorted(self._starts, start + done, side="right")) - 1
+                if number >= len(self._parts):
+                    raise DataError(f"{self.files[-1]}: sample {start + done} was asked for, all files have {self.length}.")
+                end = min(stop, int(self._starts[number + 1])) - start
+                row = start + done - int(self._starts[number])
+                pair = self._pair(number)
+                pair.inputs.read_into(row, inputs_out[done:end])
+                if targets_out is not None and pair.targets is not None:
+                    pair.targets.read_into(row, targets_out[done:end])
+                done = end
+
+    def where(self, sample: int) -> tuple[Path, int]:
+        """The file of a sample and its row there."""
+        number = int(np.searchsorted(self._starts, sample, side="right")) - 1
+        return self.files[number], sample - int(self._starts[number])
+
+    def close(self) -> None:
+        """Close all files; reading opens them again."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _pressing(self, part: Part) -> Layout | None:
+        """The targets' layout where it matters: chunks that all fit HDF5's cache are undone once whatever the blocks are."""
+        if part.targets is None:
+            return None
+        fits = self.length * part.targets.row_bytes <= self._cache_bytes and len(self._parts) <= OPEN_FILES
+        return part.targets._replace(whole=part.targets.whole and not fits)
+
+    def _pair(self, number: int) -> Pair:
+        """The open datasets of a file; the one used longest ago is closed when there are too many."""
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        while len(self._open) >= OPEN_FILES:
+            self._open.popitem(last=False)[1].close()
+        cache = self._cache_bytes // min(len(self._parts), OPEN_FILES) if len(self._parts) > OPEN_FILES else self._cache_bytes
+        pair = open_pair(self.files[number], self.inputs_name, self.targets_name, cache)
+        if pair.inputs.length != self._parts[number].length:
+            raise DataError(f"{self.files[number]}: now has {pair.inputs.length} samples, it had {self._parts[number].length}; start again.")
+        self._open[number] = pair
+        return pair
+
+
+def open_source(files: Sequence[Path], inputs: str, targets: str | None, *, cache_bytes: int = CACHE_BYTES) -> Source:
+    """Look at every file and make them one set. `cache_bytes` bounds what HDF5 keeps of the targets' chunks.
+
+    Collective over: none. Raises DataError for what a file may be (see storage.rows), lengths of inputs and targets that
+    differ, files that disagree in shape or type; every bad file is named.
+    """
+    if not files:
+        raise DataError("The data table names no file, expected at least one HDF5 file.")
+    parts: list[Part] = []
+    first: Pair | None = None
+    notes: list[str] = []
+    problems: list[str] = []
+    for file in map(Path, files):
+        try:
+            pair = open_pair(file, inputs, targets, cache_bytes)
+        except DataError as error:
+            problems.extend(error.problems)
+            continue
+        pair.close()
+        if first and (problem := disagreement(first, pair)):
+            problems.append(problem)
+        first = first or pair
+        parts.append(part_of(pair))
+        notes += [rows.note for rows in pair if rows is not None and rows.note]
+    if problems or first is None:
+        raise DataError(*problems)
+    if len(notes) > 4:
+        notes[3:] = [f"{len(notes) - 3} more datasets have the same kind of note."]
+    return Source(parts, (inputs, targets), first, notes, cache_bytes)
+
+
+def open_pair(file: Path, inputs: str, targets: str | None, cache_bytes: int) -> Pair:
+    """Open both datasets of one file and compare their lengths."""
+    pair = Pair(open_rows(file, inputs, cache_bytes=INPUTS_CACHE), None)
+    if targets is None:
+        return pair
+    try:
+        pair = Pair(pair.inputs, open_rows(file, targets, cache_bytes=cache_bytes))
+        if pair.inputs.length != pair.targets.length:
+            raise DataError(
+                f"{file}: '{inputs}' has {pair.inputs.length} samples but '{targets}' has {pair.targets.length}; "
+                "axis 0 must be the sample in both and they must have the same length."
+            )
+    except DataError:
+        pair.close()
+        raise
+    return pair
+
+
+def part_of(pair: Pair) -> Part:
+    layouts = [
+        Layout(rows.block_rows if rows.chunked else 0, rows.row_bytes, rows.compressed) if rows is not None else None for rows in pair
+    ]
+    assert layouts[0] is not None
+    return Part(pair.inputs.file, pair.inputs.length, layouts[0], layouts[1])
+
+
+def disagreement(first: Pair, other: Pair) -> str | None:
+    """What makes a file unfit to be one set with the first."""
+    for a, b in zip(first, other, strict=True):
+        if a is not None and b is not None and (a.shape, a.dtype) != (b.shape, b.dtype):
+            return (
+                f"{b.file}: '{b.name}' has samples of shape {b.shape} and type {b.dtype}, but {a.file} has {a.shape} and {a.dtype}; "
+                "files of one set must agree."
+            )
+    return None
+
+
+def fingerprint(files: Sequence[Path]) -> str:
+    """A short text that changes when a file is replaced, grows or is written to."""
+    digest = hashlib.sha256()
+    for file in files:
+        found = file.stat()
+        digest.update(f"{file.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]

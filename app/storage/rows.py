@@ -1,0 +1,162 @@
+"""Reading the user's HDF5: one dataset whose axis 0 is the sample, read-only, each rank on its own.
+
+Whole chunks of plain layouts (no filter, gzip, shuffle + gzip) are taken from the file as they lie and undone here, because
+HDF5's own path copies more and holds h5py's lock while it inflates. Anything else goes through HDF5.
+"""
+
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from app.errors import DataError
+from app.storage.opening import find_dataset, open_file, why
+
+CACHE_BYTES = 16 * 2**20
+CONTIGUOUS_BYTES = 2**20  # a block of a dataset without chunks
+MANY_CHUNKS = 100_000  # counting the chunks of larger files would take seconds
+DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+PLAIN_PIPELINES = ((), (DEFLATE,), (SHUFFLE, DEFLATE))
+
+
+class Rows:
+    """One dataset of one open file; `length` samples of `shape` and `dtype` (native byte order).
+
+    `block_rows` is the number of rows that can be read without undoing a chunk twice, `compressed` whether a partly read
+    chunk costs as much as a whole one, `note` says what is wrong with the chunk layout. Collective over: none.
+    """
+
+    def __init__(self, file: Path, name: str, handle: h5py.File, dataset: h5py.Dataset) -> None:
+        self.file, self.name = file, name
+        self._handle, self._dataset = handle, dataset
+        self.length: int = dataset.shape[0]
+        self.shape: tuple[int, ...] = tuple(dataset.shape[1:])
+        self.dtype = native(dataset.dtype)
+        self.row_bytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        self.chunked = dataset.chunks is not None
+        self.compressed = bool(filters(dataset))
+        self.block_rows = dataset.chunks[0] if self.chunked else max(1, CONTIGUOUS_BYTES // max(1, self.row_bytes))
+        self.note = " ".join(filter(None, (cut_note(file, name, dataset), missing_note(file, name, dataset)))) or None
+        self._pipeline = plain_pipeline(dataset, self.dtype)
+
+    def read_into(self, start: int, out: np.ndarray) -> None:
+        """Fill `out` (n, ...) with the rows start:start+n.
+
+        Collective over: none. Raises DataError when the rows are not there or the file is damaged.
+        """
+        stop = start + len(out)
+        if start < 0 or stop > self.length:
+            raise DataError(f"{self.file}: samples {start} to {stop - 1} of '{self.name}' were asked for, it has {self.length}.")
+        try:
+            done = self._whole_chunks_into(start, out)
+            if done < len(out):
+                self._dataset.read_direct(out, np.s_[start + done : stop], np.s_[done : len(out)])
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise DataError(
+                f"{self.file}: samples {start} to {stop - 1} of '{self.name}' could not be read ({why(error)}); "
+                "the file is damaged or was cut short, copy or make it again."
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._handle.close()
+
+    def _whole_chunks_into(self, start: int, out: np.ndarray) -> int:
+        """Read the leading whole chunks past HDF5's filters; the number of rows done, the rest is HDF5's."""
+        rows = self.block_rows
+        if self._pipeline is None or start % rows or out.dtype != self.dtype or not out.flags.c_contiguous:
+            return 0
+        flat = out.reshape(-1).view(np.uint8)
+        size = rows * self.row_bytes
+        done = 0
+        while done + rows <= len(out):
+            at = done * self.row_bytes
+            if not self._chunk_into(start + done, flat[at : at + size]):
+                break  # HDF5 reads it again and says what is wrong, or fills in a chunk that was never written
+            done += rows
+        return done
+
+    def _chunk_into(self, row: int, out: np.ndarray) -> bool:
+        """Read and undo one chunk into the bytes `out`; False when that did not work."""
+        offsets = (row,) + (0,) * len(self.shape)
+        try:
+            if not self._pipeline:
+                mask, stored = self._dataset.id.read_direct_chunk(offsets, out=out)
+                return mask == 0 and len(stored) == len(out)
+            mask, stored = self._dataset.id.read_direct_chunk(offsets)
+            if mask != 0:
+                return False
+            plain = np.frombuffer(zlib.decompress(stored, bufsize=len(out)), np.uint8)
+        except (OSError, RuntimeError, ValueError, KeyError, zlib.error):
+            return False
+        if len(plain) != len(out):
+            return False
+        if SHUFFLE in self._pipeline:
+            out.reshape(-1, self.dtype.itemsize)[...] = plain.reshape(self.dtype.itemsize, -1).T
+        else:
+            out[...] = plain
+        return True
+
+
+def open_rows(file: Path, dataset: str, *, cache_bytes: int = CACHE_BYTES) -> Rows:
+    """Open one dataset of one file for reading; `cache_bytes` bounds HDF5's cache of undone chunks for it.
+
+    Collective over: none. Raises DataError: no such file, not HDF5, truncated, no such dataset (nearest names), a group,
+    empty, a scalar, not numbers, a filter that is not installed, a virtual dataset whose sources are missing.
+    """
+    handle = open_file(Path(file))
+    try:
+        return Rows(Path(file), dataset, handle, find_dataset(Path(file), handle, dataset, cache_bytes))
+    except BaseException:
+        handle.close()
+        raise
+
+
+def native(dtype: np.dtype) -> np.dtype:
+    """The type rows are delivered in: native byte order, at most 8 bytes a number."""
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return np.dtype(np.float64)
+    return dtype.newbyteorder("=")
+
+
+def filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """The HDF5 filter codes of a dataset, in the order in which they were applied."""
+    plist = dataset.id.get_create_plist()
+    return tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
+
+
+def plain_pipeline(dataset: h5py.Dataset, dtype: np.dtype) -> tuple[int, ...] | None:
+    """The filters to undo here, or None when only HDF5 can read this dataset."""
+    if dataset.chunks is None or dataset.chunks[1:] != dataset.shape[1:] or dtype.kind not in "iuf":
+        return None
+    stored_as_in_memory = dataset.id.get_type().equal(h5py.h5t.py_create(dtype))
+    pipeline = filters(dataset)
+    return pipeline if stored_as_in_memory and pipeline in PLAIN_PIPELINES else None
+
+
+def cut_note(file: Path, name: str, dataset: h5py.Dataset) -> str | None:
+    """What to do about chunks that cut through samples."""
+    if dataset.chunks is None or dataset.chunks[1:] == dataset.shape[1:]:
+        return None
+    rows = max(1, CONTIGUOUS_BYTES // max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize))
+    wanted = (min(rows, 64, dataset.shape[0]),) + tuple(dataset.shape[1:])
+    return (
+        f"{file}: the chunks {dataset.chunks} of '{name}' cut through samples of shape {tuple(dataset.shape[1:])}, which makes "
+        f"reading many times slower; write it again with create_dataset(..., chunks={wanted})."
+    )
+
+
+def missing_note(file: Path, name: str, dataset: h5py.Dataset) -> str | None:
+    """Whether chunks were never written: HDF5 delivers them silently as the fill value."""
+    if dataset.is_virtual:
+        return None
+    if dataset.chunks is None:
+        unwritten, total = int(dataset.id.get_storage_size() == 0), 1
+    else:
+        total = int(np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=np.int64))
+        unwritten = total - dataset.id.get_num_chunks() if total <= MANY_CHUNKS else 0
+    if not unwritten:
+        return None
+    fill = dataset.fillvalue
+    return f"{file}: {unwritten} of {total} chunks of '{name}' were never written and read as {fill}; was the writer stopped?"
