@@ -7,9 +7,12 @@ import os
 import sys
 import threading
 import unicodedata
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
+
+from app.report import terminal
 
 _COLOURS = {"debug": "2", "warning": "33", "error": "1;31"}
 _INDENT = " " * len("2026-11-22 15:04:05 warning ")
@@ -40,6 +43,12 @@ class Log:
         """A line on what happens."""
         if self.rank == 0:
             self._say("info", text)
+
+    def note(self, text: str) -> None:
+        """A line for the file alone, where the console shows the same in another way."""
+        if self.rank == 0:
+            with self._locked():
+                self._append(block("info", text))
 
     def warn(self, text: str) -> None:
         """A line on what the user may want to change."""
@@ -94,7 +103,7 @@ class Log:
                 _print(block("warning", why), "warning", sys.stdout)
 
     @contextlib.contextmanager
-    def _locked(self):  # type: ignore[no-untyped-def]
+    def _locked(self) -> Iterator[None]:
         # A watchdog must be heard even when the thread that holds the lock hangs in a write.
         held = self._lock.acquire(timeout=5)
         try:
@@ -125,7 +134,7 @@ def _visible(character: str) -> str:
 
 
 def _print(lines: str, level: str, stream: TextIO) -> None:
-    if level in _COLOURS and coloured(stream):
+    if level in _COLOURS and terminal.coloured(stream):
         start = len("2026-11-22 15:04:05 ")
         stop = start + len(level)
         lines = f"{lines[:start]}\x1b[{_COLOURS[level]}m{lines[start:stop]}\x1b[0m{lines[stop:]}"
@@ -134,16 +143,3 @@ def _print(lines: str, level: str, stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
         stream.write(lines.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
-
-
-def coloured(stream: TextIO) -> bool:
-    """Whether colours are for a person's eyes there."""
-    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a stream ends on a terminal."""
-    try:
-        return stream.isatty()
-    except (AttributeError, ValueError):
-        return False

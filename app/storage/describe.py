@@ -1,0 +1,240 @@
+"""What `phalanx info FILE` prints: our files with what matters in each kind, anybody's HDF5 with its datasets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.errors import ArtifactError
+from app.storage import artifact_file, header
+from app.storage.tree import unescape
+
+_INPUT_LINES = 12
+_ROWS_SHOWN = 60
+_FACTS_SHOWN = 40
+_SIGNATURE_PLACES = (0, *(512 << power for power in range(12)))
+
+
+def describe(path: Path) -> list[str]:
+    """Lines about any HDF5 file, Phalanx's or not. Collective over: none.
+
+    Raises ArtifactError: missing, truncated, damaged, newer than this program, no HDF5 at all.
+    """
+    path = Path(path)
+    start, size = _start(path)
+    try:
+        if start.startswith(b"PHALANX\n"):
+            with artifact_file.opened(path) as (file, found):
+                return _ours(path, file, found)
+        if _is_hdf5(path):
+            return _strangers(path, size)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path}: HDF5 cannot read it: {error}") from error
+    header.peek(path, start, size)
+    return []
+
+
+def _start(path: Path) -> tuple[bytes, int]:
+    if path.is_dir():
+        raise ArtifactError(f"{path}: a folder, expected a file. What to try: name a file in it, such as run.h5.")
+    if path.exists() and not path.is_file():
+        raise ArtifactError(f"{path}: not a regular file.")
+    try:
+        with path.open("rb") as file:
+            return file.read(header.SIZE), path.stat().st_size
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be opened: {error.strerror}.") from error
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as file:
+        for place in _SIGNATURE_PLACES:
+            file.seek(place)
+            if file.read(8) == header.HDF5_SIGNATURE:
+                return True
+    return False
+
+
+def _ours(path: Path, file: Any, found: artifact_file.Header) -> list[str]:
+    origin = found.provenance
+    facts = {
+        "file": f"{path} ({size_text(found.bytes)}, checksum right)",
+        "kind": found.kind,
+        "phase": origin.phase,
+        "written": f"{found.written} by {origin.creator} {origin.version}",
+        "run": origin.run_id,
+        **_KINDS.get(found.kind, _no_facts)(file),
+    }
+    text = origin.input_text.rstrip().splitlines()
+    more = [f"... {len(text) - _INPUT_LINES} more lines in the attribute 'input'"] if len(text) > _INPUT_LINES else []
+    lines = _aligned(facts)
+    if text:
+        lines += ["", "input", *(f"  {line}".rstrip() for line in text[:_INPUT_LINES]), *(f"  {line}" for line in more)]
+    return [*lines, *_table(_datasets(file), chunks=False)]
+
+
+def _aligned(facts: dict[str, str]) -> list[str]:
+    width = min(24, max(map(len, facts)))
+    return [f"{name:<{width}}  {value}" for name, value in facts.items() if value]
+
+
+def _no_facts(_: Any) -> dict[str, str]:
+    return {}
+
+
+def _network_facts(file: Any) -> dict[str, str]:
+    weights = [dataset for _, dataset in _datasets(file.get("weights", {}))]
+    count = sum(dataset.size or 0 for dataset in weights)
+    facts = {"weights": f"{count:,} numbers in {len(weights)} tensors, {size_text(sum(map(_bytes, weights)))}"}
+    return (
+        facts
+        | _small_values(file.get("architecture", {}), "architecture")
+        | _small_values(file.get("extras", {}), "extras")
+    )
+
+
+def _checkpoint_facts(file: Any) -> dict[str, str]:
+    return {name: _shown(file[name]) for name in ("epoch", "step") if name in file}
+
+
+def _run_facts(file: Any) -> dict[str, str]:
+    return {unescape(name): _final(group) for name, group in file.items() if hasattr(group, "items")}
+
+
+def _final(group: Any) -> str:
+    """The scalars of a phase and the last row of its tables."""
+    parts = []
+    for place, dataset in _datasets(group):
+        if dataset.shape == ():
+            parts.append(f"{place} {_shown(dataset)}")
+        elif dataset.shape is not None and len(dataset.shape) == 1 and dataset.size and dataset.dtype.kind in "iuf":
+            parts.append(f"{place} {_number(dataset[-1])} (last of {dataset.size})")
+    return ", ".join(parts[:_FACTS_SHOWN])
+
+
+_KINDS = {"network": _network_facts, "checkpoint": _checkpoint_facts, "run": _run_facts}
+
+
+def _small_values(group: Any, title: str) -> dict[str, str]:
+    """The small datasets below a group, those of one subgroup on one line."""
+    lines: dict[str, list[str]] = defaultdict(list)
+    for place, dataset in _datasets(group):
+        parent, _, name = place.rpartition("/")
+        if (dataset.size or 0) <= 16:
+            lines[f"{title}/{parent}" if parent else title].append(f"{unescape(name)} {_shown(dataset)}")
+    return {unescape(place): ", ".join(values) for place, values in list(lines.items())[:_FACTS_SHOWN]}
+
+
+def _strangers(path: Path, size: int) -> list[str]:
+    import h5py
+
+    with h5py.File(path, "r", locking="best-effort") as file:
+        found = _datasets(file)
+        facts = {"file": f"{path} ({size_text(size)})", "kind": "HDF5, not written by Phalanx"}
+        facts |= {name: _attribute(value) for name, value in list(file.attrs.items())[:_FACTS_SHOWN]}
+        return [*_aligned(facts), *_table(found, chunks=True), *_hints(found)]
+
+
+def _attribute(value: Any) -> str:
+    text = " ".join(str(value.decode("utf-8", "replace") if isinstance(value, bytes) else value).split())
+    return text if len(text) <= 90 else f"{text[:87]}..."
+
+
+def _hints(found: Sequence[tuple[str, Any]]) -> list[str]:
+    """Which datasets could be the inputs and targets of a [data] table: numbers, and as many along axis 0."""
+    by_length: dict[int, list[tuple[str, Any]]] = defaultdict(list)
+    for place, dataset in found:
+        if dataset.shape and dataset.dtype.kind in "iufb" and dataset.shape[0] > 1:
+            by_length[dataset.shape[0]].append((place, dataset))
+    lines = []
+    for length, group in sorted(by_length.items(), reverse=True):
+        if len(group) > 1:
+            inputs = max(group, key=lambda item: item[1].size)[0]
+            targets = min((item for item in group if item[0] != inputs), key=lambda item: item[1].size)[0]
+            names = ", ".join(place for place, _ in group)
+            lines += [
+                f"{length:,} samples along axis 0 in: {names}",
+                f'  [data] could say: inputs = "{inputs}", targets = "{targets}"',
+            ]
+    return ["", *lines] if lines else []
+
+
+def _datasets(group: Any, prefix: str = "", seen: frozenset[int] = frozenset()) -> list[tuple[str, Any]]:
+    """Every dataset below a group with its path, in stored order; neither links to elsewhere nor rings are followed."""
+    from h5py import h5o
+
+    found: list[tuple[str, Any]] = []
+    for name in group:
+        if type(group.get(name, getlink=True)).__name__ != "HardLink":
+            continue
+        thing = group[name]
+        if hasattr(thing, "dtype") and hasattr(thing, "chunks"):
+            found.append((f"{prefix}{name}", thing))
+        elif hasattr(thing, "items"):
+            address = h5o.get_info(thing.id).addr
+            if address not in seen:
+                found += _datasets(thing, f"{prefix}{name}/", seen | {address})
+    return found
+
+
+def _table(found: Sequence[tuple[str, Any]], *, chunks: bool) -> list[str]:
+    if not found:
+        return ["", "no datasets"]
+    titles = ["dataset", "shape", "dtype", "bytes", *(["chunks", "compression"] if chunks else [])]
+    cells = [titles, *(_cells(place, dataset, chunks) for place, dataset in found[:_ROWS_SHOWN])]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(titles))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    more = [f"... and {len(found) - _ROWS_SHOWN} more datasets"] if len(found) > _ROWS_SHOWN else []
+    return ["", lines[0], "-" * max(map(len, lines)), *lines[1:], *more]
+
+
+def _cells(place: str, dataset: Any, chunks: bool) -> list[str]:
+    shape = "empty" if dataset.shape is None else " x ".join(map(str, dataset.shape)) or "scalar"
+    cells = [
+        "/".join(map(unescape, place.split("/"))) if not chunks else place,
+        shape,
+        _dtype(dataset),
+        size_text(_bytes(dataset)),
+    ]
+    if chunks:
+        cells += [" x ".join(map(str, dataset.chunks)) if dataset.chunks else "-", dataset.compression or "-"]
+    return cells
+
+
+def _dtype(dataset: Any) -> str:
+    if "torch_dtype" in dataset.attrs:
+        return _attribute(dataset.attrs["torch_dtype"])
+    return "text" if dataset.dtype.kind in "SO" else str(dataset.dtype)
+
+
+def _bytes(dataset: Any) -> int:
+    return (dataset.size or 0) * dataset.dtype.itemsize
+
+
+def _shown(dataset: Any) -> str:
+    """A small dataset's values on one line."""
+    if dataset.shape is None:
+        return "none"
+    value = dataset[()]
+    if dataset.shape == ():
+        return _number(value)
+    return ", ".join(_number(item) for item in value.ravel().tolist())
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    return f"{float(value):.6g}" if isinstance(value, float) or kind == "f" else str(value)
+
+
+def size_text(count: int) -> str:
+    """`512 B`, `1.5 MiB`"""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
