@@ -161,10 +161,11 @@ def _hints(found: Sequence[tuple[str, Any]]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _datasets(group: Any, prefix: str = "", seen: frozenset[int] = frozenset()) -> list[tuple[str, Any]]:
-    """Every dataset below a group with its path, in stored order; neither links to elsewhere nor rings are followed."""
+def _datasets(group: Any, prefix: str = "", seen: set[int] | None = None) -> list[tuple[str, Any]]:
+    """Every dataset below a group with its path, in stored order, each group once; links to elsewhere are not followed."""
     from h5py import h5o
 
+    seen = set() if seen is None else seen
     found: list[tuple[str, Any]] = []
     for name in group:
         if type(group.get(name, getlink=True)).__name__ != "HardLink":
@@ -175,7 +176,8 @@ def _datasets(group: Any, prefix: str = "", seen: frozenset[int] = frozenset()) 
         elif hasattr(thing, "items"):
             address = h5o.get_info(thing.id).addr
             if address not in seen:
-                found += _datasets(thing, f"{prefix}{name}/", seen | {address})
+                seen.add(address)
+                found += _datasets(thing, f"{prefix}{name}/", seen)
     return found
 
 

@@ -43,7 +43,10 @@ def write_tree(group: Any, tree: Tree) -> None:
 
 def read_tree(group: Any) -> Tree:
     """The tree stored in an h5py group; ValueError names what `write_tree` would not have written."""
-    return _Reader().read_dict(group.id, "", 0)
+    from h5py import h5g
+
+    # A file's own id does not know the order of its links, the root group does.
+    return _Reader().read_dict(h5g.open(group.id, b"."), "", 0)
 
 
 def escape(key: str) -> str:
