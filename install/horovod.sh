@@ -85,7 +85,7 @@ patch_source() {
     grep -q 'CMAKE_CXX_STANDARD 20' "${lists[1]}"
     # libmpi and torch's libraries are looked for beside the wheel first: the cached wheel serves other clones too
     # shellcheck disable=SC2016 # $ORIGIN is for the dynamic linker
-    sed -i '1i set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)\nset(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib")\nset(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)' \
+    sed -i '1i set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)\nset(CMAKE_INSTALL_RPATH "$ORIGIN/../../../..;$ORIGIN/../../torch/lib")' \
         "${lists[0]}"
 }
 

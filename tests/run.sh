@@ -62,7 +62,11 @@ for status in sorted(pathlib.Path(sys.argv[1]).glob("*.status")):
     junit = status.with_suffix(".xml")
     here = 0
     if junit.exists():
-        for suite in ET.parse(junit).getroot().iter("testsuite"):
+        try:
+            root = ET.parse(junit).getroot()
+        except ET.ParseError:  # killed while it was being written
+            root = ET.Element("none")
+        for suite in root.iter("testsuite"):
             tests, failures, errors, skips = (int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped"))
             here += failures + errors
             passed += tests - failures - errors - skips
