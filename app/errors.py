@@ -1,5 +1,7 @@
 """The exceptions a user may see: each is a list of sentences and an exit code, printed without a traceback."""
 
+from typing import Self
+
 
 class PhalanxError(Exception):
     """Something a user can act on. `problems` are whole sentences, all found at once."""
@@ -9,6 +11,12 @@ class PhalanxError(Exception):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.everywhere = False
+
+    def on_every_rank(self) -> Self:
+        """Mark that all ranks raise this at the same place, so that one may speak and all may leave."""
+        self.everywhere = True
+        return self
 
 
 class InputError(PhalanxError):

@@ -2,11 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from app.inputfile.kinds import (
     Fraction,
-    PathText,
     Positive,
     Positives,
     Table,
@@ -18,7 +17,17 @@ Activation = Literal["relu", "gelu", "tanh", "silu"]
 USER = "file.py:function"
 
 
-class Mlp(Table):
+class NetworkTable(Table):
+    """A [network] table."""
+
+    kind: str
+
+    def arguments(self) -> dict[str, Any]:
+        """What the function that makes the layers is given, by name."""
+        return self.model_dump(exclude={"kind"})
+
+
+class Mlp(NetworkTable):
     """Fully connected layers; a sample of any shape is flattened."""
 
     kind: Literal["mlp"]
@@ -28,7 +37,7 @@ class Mlp(Table):
     norm: Literal["none", "layer"] = Field("none", description="normalisation of each hidden layer")
 
 
-class Lenet(Table):
+class Lenet(NetworkTable):
     """Two convolutions, two poolings, three dense layers."""
 
     kind: Literal["lenet"]
@@ -38,7 +47,7 @@ class Lenet(Table):
     dropout: Fraction = Field(0.0, description="share of a dense layer's outputs set to zero in training")
 
 
-class Resnet(Table):
+class Resnet(NetworkTable):
     """A residual network of basic blocks for images."""
 
     kind: Literal["resnet"]
@@ -55,8 +64,19 @@ class Resnet(Table):
         description="batch: statistics of each microbatch, so that the grid does not matter",
     )
 
+    @model_validator(mode="after")
+    def _one_of(self) -> "Resnet":
+        if self.depth and self.blocks:
+            raise ValueError("depth and blocks are both given; they say the same thing, so give one")
+        return self
 
-class Transformer(Table):
+    def arguments(self) -> dict[str, Any]:
+        """Blocks have their default where no depth is given."""
+        blocks = self.blocks or (None if self.depth else (2, 2, 2, 2))
+        return {"depth": self.depth, "blocks": blocks, "width": self.width, "norm": self.norm}
+
+
+class Transformer(NetworkTable):
     """Pre-norm transformer blocks for sequences of tokens (T,) or of features (T, F)."""
 
     kind: Literal["transformer"]
@@ -73,13 +93,17 @@ class Transformer(Table):
     pooling: Literal["mean", "first", "none"] = Field("mean", description="over positions; none: one output per token")
 
 
-class UserNetwork(Table):
+class UserNetwork(NetworkTable):
     """The user's own network: a function (sample_shape, outputs, **options) -> nn.Module."""
 
     kind: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
         description='"file.py:function", relative to this input file; an nn.Sequential can be cut by layer'
     )
     options: dict[str, Any] = Field({}, description="passed to the function by name")
+
+    def arguments(self) -> dict[str, Any]:
+        """The user's options, as they are."""
+        return dict(self.options)
 
 
 def _kind(value: Any) -> str:
@@ -95,11 +119,10 @@ Network = Annotated[
     | Annotated[UserNetwork, Tag(USER)],
     Discriminator(_kind),
 ]
-NETWORKS: dict[str, type[Table]] = {
+NETWORKS: dict[str, type[NetworkTable]] = {
     "mlp": Mlp,
     "lenet": Lenet,
     "resnet": Resnet,
     "transformer": Transformer,
     USER: UserNetwork,
 }
-__all__ = ["NETWORKS", "USER", "Network", "PathText"]

@@ -48,13 +48,16 @@ def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
     grid = Grid(ranks, 1 if problems else given.grid.stages)
     phases, notes = [], []
     networks: list[str] = []
+    finished: set[str | None] = {None}
     for phase in given.phase:
         title = f'[[phase]] "{phase.name}"'
         source, found = _source(phase, networks, [p.name for p in given.phase])
         found += _phase_problems(phase, given, grid)
         problems += [f"{title}: {problem}" for problem in found]
         notes += [f"{title}: {note}" for note in _phase_notes(phase, given, grid)]
-        phases.append(PhasePlan(phase, source, phase.name in done))
+        if phase.name in done and source in finished:  # what was made from a network that is made anew is made anew too
+            finished.add(phase.name)
+        phases.append(PhasePlan(phase, source, phase.name in finished))
         if isinstance(phase, Train):
             networks.append(phase.name)
     if problems:

@@ -1,0 +1,12 @@
+"""One function per kind of phase."""
+
+from collections.abc import Callable
+
+from app.phases import evaluate, train
+from app.phases.context import Context
+from app.plan.plan import PhasePlan
+
+PHASES: dict[str, Callable[[Context, PhasePlan], dict[str, float]]] = {
+    "train": train.run,
+    "evaluate": evaluate.run,
+}

@@ -1,0 +1,89 @@
+"""What a phase is given: the plan, the world, the data, the run folder. Made once by run.py."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from app.data.source import Source
+from app.data.split import Split
+from app.data.statistics import Statistics
+from app.data.transform import Transform
+from app.errors import PhalanxError
+from app.parallel.group import Group
+from app.parallel.watchdog import Watchdog
+from app.parallel.world import World
+from app.plan.plan import Plan
+from app.report.log import Log
+from app.report.timers import Timers
+from app.storage.artifact_file import Provenance
+from app.storage.results import Results
+from app.storage.run_folder import RunFolder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The user's samples: where they are, how they are split, what was measured, how a sample becomes an input."""
+
+    source: Source
+    split: Split
+    statistics: Statistics
+    transform: Transform
+    sample_shape: tuple[int, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """A rank's view of the run."""
+
+    plan: Plan
+    input_folder: Path
+    world: World
+    data_group: Group
+    device: torch.device
+    data: DataSet
+    folder: RunFolder
+    results: Results
+    provenance: Provenance
+    log: Log
+    timers: Timers
+    watchdog: Watchdog
+
+    @property
+    def replica(self) -> int:
+        """This rank's replica."""
+        return self.plan.grid.replica(self.world.rank)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this rank writes what all ranks know."""
+        return self.world.rank == 0
+
+    def provenance_of(self, phase: str) -> Provenance:
+        """The run's provenance with the phase's name."""
+        return replace(self.provenance, phase=phase)
+
+    def user_file(self, kind: str) -> str:
+        """A network's kind with the user's file, relative to the input file, as an absolute path."""
+        file, colon, function = kind.rpartition(":")
+        return f"{(self.input_folder / file).resolve()}:{function}" if colon else kind
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Every rank does it; a mistake that any rank finds is raised on all. Collective over: world."""
+        error, value = None, None
+        try:
+            value = action()
+        except PhalanxError as problem:
+            error = problem
+        with self.watchdog.operation("agreement"):
+            self.world.agree(error)
+        return value  # type: ignore[return-value]
+
+    def alone(self, action: Callable[[], None]) -> None:
+        """Rank 0 does it while the others wait; its mistake is raised on all. Collective over: world."""
+        self.together(action if self.speaks else lambda: None)

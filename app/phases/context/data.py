@@ -1,0 +1,149 @@
+"""The user's data, opened, checked against the input file, measured once and split."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.data.source import Source, open_source
+from app.data.split import Split
+from app.data.statistics import Statistics, scan
+from app.data.transform import Transform
+from app.errors import DataError, PhalanxError
+from app.inputfile.models import Input
+from app.inputfile.networks import Lenet, Resnet, Transformer
+from app.parallel.watchdog import Watchdog
+from app.parallel.world import World
+from app.phases.context import DataSet
+from app.report.log import Log
+
+IMAGE_NETWORKS = (Lenet, Resnet)
+
+
+def open_data(
+    given: Input,
+    files: Sequence[Path],
+    known: dict[str, Any] | None,
+    begun: bool,
+    world: World,
+    watchdog: Watchdog,
+    log: Log,
+) -> tuple[DataSet, dict[str, Any]]:
+    """The data set, and what was measured as a tree to keep.
+
+    `known` is such a tree of an earlier start, or None; where phases have `begun` with it, the data must be the same.
+
+    Collective over: world. Raises DataError, the same on every rank.
+    """
+    source = _everywhere(world, watchdog, lambda: _open(given, files))
+    for note in source.notes:
+        log.warn(note)
+    split = Split(source.length, given.data.validation, given.data.test, given.run.seed)
+    key = _key(given, source.fingerprint)
+    if known is not None and known.get("key") == key:
+        statistics = Statistics.from_tree(known["statistics"])
+    else:
+        if known is not None and begun:
+            raise DataError(
+                f"the data files ({', '.join(given.data.file)}) have changed since this run began: another size or date."
+                " Put them back, choose another [run] folder, or start over with --fresh."
+            ).on_every_rank()
+        log.info(f"reading all {source.length:,} samples once, to check them and to measure the training part")
+        statistics = _everywhere(world, watchdog, lambda: _scan(given, source, split, world))
+    outputs = _everywhere(world, watchdog, lambda: _outputs(given, source, split, statistics))
+    transform = _transform(given, source, statistics)
+    shape = transform.sample_shape(source.sample_shape)
+    return DataSet(source, split, statistics, transform, shape, outputs), {
+        "key": key,
+        "statistics": statistics.to_tree(),
+    }
+
+
+def _everywhere(world: World, watchdog: Watchdog, action: Callable[[], Any]) -> Any:
+    """Do it on every rank; what one rank finds wrong is raised on all."""
+    value, error = None, None
+    try:
+        value = action()
+    except PhalanxError as problem:
+        if problem.everywhere:
+            raise
+        error = problem
+    with watchdog.operation("agreement on the data"):
+        world.agree(error)
+    return value
+
+
+def _key(given: Input, fingerprint: str) -> str:
+    """What the measured numbers depend on."""
+    data = given.data
+    parts = (fingerprint, data.inputs, data.targets, data.task, data.standardise, data.layout, data.validation)
+    return repr((*parts, data.test, given.run.seed, given.network.kind))
+
+
+def _open(given: Input, files: Sequence[Path]) -> Source:
+    data = given.data
+    source = open_source(files, data.inputs, data.targets, cache_bytes=min(data.memory // 4, 64 << 20))
+    if data.sample_shape is not None and data.sample_shape != source.sample_shape:
+        raise DataError(
+            f"[data] sample_shape = {list(data.sample_shape)}, but a sample of {data.inputs!r} in {files[0]} has the"
+            f" shape {list(source.sample_shape)}; correct the key or leave it out."
+        )
+    return source
+
+
+def _standardisation(given: Input, shape: tuple[int, ...]) -> tuple[str, int | None]:
+    """What the constants are common to, and the axis of the channels in a stored sample."""
+    network, wanted = given.network, given.data.standardise
+    if isinstance(network, Transformer) and network.vocabulary:
+        return "none", None
+    if isinstance(network, Transformer) or given.data.layout == "channels_last":
+        channel = len(shape) - 1
+    else:
+        channel = 0
+    if wanted == "auto":
+        sequence = isinstance(network, Transformer) and len(shape) == 2
+        wanted = "channel" if len(shape) == 3 or sequence else "feature" if len(shape) == 1 else "all"
+    return wanted, channel if wanted == "channel" else None
+
+
+def _scan(given: Input, source: Source, split: Split, world: World) -> Statistics:
+    axis, channel = _standardisation(given, source.sample_shape)
+    return scan(
+        source,
+        split,
+        axis=axis,
+        channel_axis=channel,
+        classification=given.data.task == "classification",
+        member=world.rank,
+        members=world.size,
+        gather=world.allgather,
+        memory_bytes=given.data.memory,
+    )
+
+
+def _transform(given: Input, source: Source, statistics: Statistics) -> Transform:
+    tokens = isinstance(given.network, Transformer) and given.network.vocabulary > 0
+    axis, _ = _standardisation(given, source.sample_shape)
+    return Transform(
+        layout=given.data.layout if len(source.sample_shape) == 3 else "none",
+        add_channel=isinstance(given.network, IMAGE_NETWORKS),
+        statistics=None if axis == "none" else statistics,
+        tokens=tokens,
+        classification=given.data.task == "classification",
+    )
+
+
+def _outputs(given: Input, source: Source, split: Split, statistics: Statistics) -> int:
+    """Outputs of the network: classes, or target values of a sample (of a position, where it has one output each)."""
+    if not split.count("train"):
+        raise DataError(f"{source.length} samples leave none to train on; lower [data] validation and test.")
+    if given.data.task == "regression":
+        per_position = isinstance(given.network, Transformer) and given.network.pooling == "none"
+        return source.target_shape[-1] if per_position and source.target_shape else math.prod(source.target_shape)
+    found = statistics.classes or 0
+    if given.data.classes is not None and found > given.data.classes:
+        raise DataError(
+            f"[data] classes = {given.data.classes}, but the largest label in {given.data.targets!r} is {found - 1};"
+            f" labels count from 0, so classes must be at least {found}."
+        )
+    return given.data.classes or max(found, 2)

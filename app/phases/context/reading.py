@@ -1,0 +1,58 @@
+"""The data as a phase sees them: batches of a part, metrics of the task, sums over replicas."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from app.data.batches import Batch, batches
+from app.inputfile.phases import Evaluate, Train
+from app.learning.metrics import Classification, Regression
+from app.phases.context import Context
+
+
+def read_batches(
+    context: Context, phase: Train | Evaluate, part: str, *, epoch: int = 0, start_step: int = 0
+) -> Iterator[Batch]:
+    """This replica's microbatches of a part: shuffled for training, else in file order; waiting counts as reading."""
+    given, data = context.plan.input, context.data
+    shuffled = isinstance(phase, Train) and part == "train"
+    found = batches(
+        data.source,
+        data.split,
+        part,
+        data.transform,
+        seed=given.run.seed,
+        epoch=epoch,
+        batch_size=phase.batch_size,
+        microbatch_size=phase.microbatch,
+        replica=context.replica,
+        replicas=context.plan.grid.replicas,
+        start_step=start_step,
+        shuffle=shuffled,
+        memory_bytes=given.data.memory,
+        pin=context.device.type == "cuda",
+    )
+    while True:
+        with context.timers("read"):
+            batch = next(found, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def metrics_of(context: Context, top_k: tuple[int, ...]) -> Classification | Regression:
+    """Empty sums of the task's metrics."""
+    data = context.data
+    if context.plan.input.data.task == "classification":
+        return Classification(data.outputs, tuple(k for k in top_k if k < data.outputs))
+    return Regression(data.outputs, data.statistics.target_mean)
+
+
+def sum_of(context: Context, operation: str) -> Callable[[np.ndarray], None]:
+    """A sum over replicas, in place, that the watchdog knows by name."""
+
+    def sum_(array: np.ndarray) -> None:
+        with context.timers("communicate"), context.watchdog.operation(operation):
+            context.data_group.sum_(array)
+
+    return sum_

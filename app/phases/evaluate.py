@@ -1,0 +1,43 @@
+"""The evaluate phase: loss and metrics of a network on one part of the data, exact over ranks."""
+
+import time
+from typing import Any
+
+from app.errors import InputError
+from app.inputfile.phases import Evaluate
+from app.learning.evaluation import evaluate
+from app.learning.losses import loss
+from app.learning.step import Forward
+from app.phases.context import Context
+from app.phases.context.networks import stored_network
+from app.phases.context.reading import metrics_of, read_batches, sum_of
+from app.plan.plan import LOSSES_OF, PhasePlan
+from app.report.progress import Progress
+
+
+def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
+    """Metrics of the whole part, also written to run.h5; the numbers of them. Collective over: world."""
+    phase: Evaluate = plan.phase  # type: ignore[assignment]
+    given = context.plan.input
+    count = context.data.split.count(phase.part)
+    if not count:
+        raise InputError(
+            f'[[phase]] "{phase.name}": the {phase.part} part of {context.data.source.length} samples is empty.'
+        ).on_every_rank()
+    built = stored_network(context, str(plan.network))
+    forward = Forward(built.network, loss(LOSSES_OF[given.data.task][0]), context.device, given.run.precision == "bf16")
+    begun = time.monotonic()
+    steps = -(-count // phase.batch_size)
+    with Progress(context.log, phase.name, steps=steps, every_s=given.run.log_seconds) as progress:
+        found = evaluate(
+            forward,
+            read_batches(context, phase, phase.part),
+            metrics_of(context, phase.top_k),
+            sum_of(context, "sum of metrics"),
+            lambda batch: progress.update(0, batch.step, batch.size),
+        )
+    if context.speaks:
+        table = {"kind": phase.kind, "network": plan.network, "part": phase.part, "metrics": found}
+        context.results.update({"phases": {phase.name: table}}, context.provenance_of(phase.name))
+    numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
+    return numbers | {"samples_per_s": count / (time.monotonic() - begun)}
