@@ -33,7 +33,7 @@ def rate(schedule: Schedule, step: int, total_steps: int) -> float:
     if step < warmup:
         value = _rise(schedule, step, warmup)
     else:
-        done = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+        done = min((step - warmup) / (total_steps - warmup), 1.0) if warmup < total_steps else 1.0
         value = SHAPES[schedule.kind](schedule, step, done)
     return max(value, schedule.min_rate)
 

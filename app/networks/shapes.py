@@ -1,7 +1,7 @@
 """What passes between the layers of a network, found by sending two samples through it on the CPU.
 
-For the built-in kinds `app.plan.costs` knows the same without torch; this is for the user's own networks, whose mistakes
-it finds before training starts. (Torch's meta device would do without computing, but takes a second to import.)
+For the built-in kinds `app.plan.costs` knows the same without torch; this is for the user's own networks, and finds
+their mistakes before training starts. (Torch's meta device would not compute, but takes a second to import.)
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,206 @@
+"""Networks of the user's own: cut where they are a Sequential, refused in one sentence where they are wrong."""
+
+import pytest
+import torch
+from torch import nn
+
+from app.errors import InputError
+from app.networks.build import architecture, build, from_architecture, layers
+from app.networks.shapes import trace
+
+NETWORKS = """
+from collections import OrderedDict
+import torch
+from torch import nn
+
+def plain(sample_shape, outputs, width=4):
+    return nn.Sequential(nn.Flatten(), nn.Linear(sample_shape[0], width), nn.ReLU(), nn.Linear(width, outputs))
+
+def named(sample_shape, outputs):
+    return nn.Sequential(OrderedDict(first=nn.Linear(sample_shape[0], 4), second=nn.Linear(4, outputs)))
+
+def reused(sample_shape, outputs):
+    relu = nn.ReLU()
+    return nn.Sequential(nn.Linear(sample_shape[0], 4), relu, nn.Linear(4, 4), relu, nn.Linear(4, outputs))
+
+def tied(sample_shape, outputs):
+    linear = nn.Linear(sample_shape[0], sample_shape[0])
+    return nn.Sequential(linear, nn.ReLU(), linear, nn.Linear(sample_shape[0], outputs))
+
+class Own(nn.Sequential):
+    def forward(self, inputs):
+        return super().forward(inputs) + 1
+
+def own(sample_shape, outputs):
+    return Own(nn.Linear(sample_shape[0], outputs))
+
+class Residual(nn.Module):
+    def __init__(self, features, outputs):
+        super().__init__()
+        self.linear, self.output = nn.Linear(features, features), nn.Linear(features, outputs)
+    def forward(self, inputs):
+        return self.output(inputs + self.linear(inputs))
+
+def module(sample_shape, outputs):
+    return Residual(sample_shape[0], outputs)
+
+def needs_values(sample_shape, outputs):
+    scale = torch.rand(3).sum().item()
+    return nn.Sequential(nn.Linear(sample_shape[0], outputs + int(scale * 0)), nn.Identity())
+
+number = 5
+
+def raises(sample_shape, outputs):
+    raise KeyError("wide")
+
+def nothing(sample_shape, outputs):
+    pass
+
+def lazy(sample_shape, outputs):
+    return nn.LazyLinear(outputs)
+
+def wrong_inside(sample_shape, outputs):
+    return nn.Sequential(OrderedDict(one=nn.Linear(3, 4), two=nn.Linear(5, outputs)))
+
+def wrong_outputs(sample_shape, outputs):
+    return nn.Linear(sample_shape[0], outputs + 1)
+
+def two_outputs(sample_shape, outputs):
+    return nn.LSTM(sample_shape[0], outputs)
+
+def mixes(sample_shape, outputs):
+    return nn.Flatten(0)
+"""
+
+
+@pytest.fixture
+def kind(tmp_path):
+    path = tmp_path / "nets.py"
+    path.write_text(NETWORKS)
+    return lambda function: f"{path}:{function}"
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        ("plain", ["0", "1", "2", "3"]),
+        ("named", ["first", "second"]),
+        ("reused", ["0", "1", "2", "3", "4"]),
+        ("tied", ["network"]),
+        ("own", ["network"]),
+        ("module", ["network"]),
+        ("needs_values", ["0", "1"]),
+    ],
+)
+def test_children_of_a_sequential_are_the_layers(kind, function, names):
+    made = layers(kind(function), {}, (3,), 2)
+    assert [layer.name for layer in made] == names
+    network = build(made, seed=1)
+    assert network(torch.randn(5, 3)).shape == (5, 2)
+    assert not any(parameter.is_meta for parameter in network.parameters())
+    assert len(list(network)) == len(names)
+
+
+def test_options_reach_the_function(kind):
+    network = build(layers(kind("plain"), {"width": 9}, (3,), 2), seed=1)
+    assert network[1].weight.shape == (9, 3)
+
+
+def test_stages_have_the_weights_of_the_whole_network(kind):
+    made = layers(kind("plain"), {}, (3,), 2)
+    whole = build(made, 7).state_dict()
+    parts = {**build(made, 7, 0, 2).state_dict(), **build(made, 7, 2).state_dict()}
+    assert list(parts) == list(whole)
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+    assert not torch.equal(build(made, 8)[1].weight, build(made, 7)[1].weight)
+
+
+def test_the_global_generator_is_left_alone(kind):
+    before = torch.get_rng_state()
+    made = layers(kind("needs_values"), {}, (3,), 2)
+    build(made, 1)
+    trace(made, (3,), 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_architecture_makes_the_same_network_again(kind):
+    tree = architecture(kind("plain"), {"width": 6}, (3,), 2)
+    inputs = torch.randn(5, 3)
+    first, again = build(layers(kind("plain"), {"width": 6}, (3,), 2), 1), build(from_architecture(tree), 1)
+    assert torch.equal(first(inputs), again(inputs))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("missing", ["no function 'missing'", "plain"]),
+        ("number", ["'number'", "int, not a function"]),
+        ("raises", ["failed when called with ((3,), 2)", "line 44", "KeyError", "wide"]),
+        ("nothing", ["returned NoneType", "nn.Module"]),
+        ("lazy", ["lazy"]),
+    ],
+)
+def test_mistakes_are_one_sentence(kind, function, words):
+    with pytest.raises(InputError) as caught:
+        layers(kind(function), {}, (3,), 2)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 1
+    assert "\n" not in text
+    assert all(word in text for word in (*words, "nets.py")), text
+
+
+def test_an_unknown_option_is_the_functions_to_refuse(kind):
+    with pytest.raises(InputError, match=r"with \(\(3,\), 2, depth=3\): TypeError: .*depth"):
+        layers(kind("plain"), {"depth": 3}, (3,), 2)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"there is no file .*none\.py"):
+        layers(f"{tmp_path}/none.py:net", {}, (3,), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("import nonsense_module", "line 1: ModuleNotFoundError"), ("x = 1\ndef f(:\n  pass", "line 2: SyntaxError")],
+)
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, text, words):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"reading .*broken.py failed in {words}"):
+        layers(f"{path}:net", {}, (3,), 2)
+
+
+def test_trace_finds_what_passes_between_layers(kind):
+    found = trace(layers(kind("plain"), {}, (3,), 2), (3,), 2)
+    assert [(shape.name, shape.parameters, shape.output_shape) for shape in found] == [
+        ("0", 0, (3,)),
+        ("1", 16, (4,)),
+        ("2", 0, (4,)),
+        ("3", 10, (2,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("wrong_inside", ["layer 'two'", "shape (4,)", "failed", "RuntimeError"]),
+        ("wrong_outputs", ["(3,)", "must be 2"]),
+        ("two_outputs", ["returned tuple", "one tensor"]),
+        ("mixes", ["returned shape (6,)", "samples"]),
+    ],
+)
+def test_networks_that_cannot_run_are_refused_before_training(kind, function, words):
+    made = layers(kind(function), {}, (3,), 2)
+    with pytest.raises(InputError) as caught:
+        trace(made, (3,), 2)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_trace_agrees_with_the_cost_model_for_a_built_in_kind():
+    from app.plan.costs import layer_costs
+
+    options = {"depth": 8, "blocks": None, "width": 8, "norm": "batch"}
+    found = trace(layers("resnet", options, (3, 9, 9), 10), (3, 9, 9), 10)
+    costs = layer_costs("resnet", options, (3, 9, 9), 10)
+    assert [shape[:3] for shape in found] == [cost[:3] for cost in costs]
+    assert isinstance(build(layers("resnet", options, (3, 9, 9), 10), 1), nn.Sequential)
