@@ -21,15 +21,12 @@ class BatchStatistics:
         # Batch norm, and instance norm that tracks: both keep running statistics in the same way.
         self._layers = [m for m in network.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
         self._momenta = [layer.momentum for layer in self._layers]
-        self._buffers = [buffer for layer in self._layers for buffer in (layer.running_mean, layer.running_var)]
-        if not self._layers:
-            return
+        self._buffers = [_there(one) for layer in self._layers for one in (layer.running_mean, layer.running_var)]
         sizes = [buffer.numel() for buffer in self._buffers]
         # One flat tensor: a single small all-reduce. The last element counts the microbatches.
-        self._sums = torch.zeros(sum(sizes) + 1, device=self._buffers[0].device)
-        self._views = [
-            view.view_as(buffer) for view, buffer in zip(self._sums[:-1].split(sizes), self._buffers, strict=True)
-        ]
+        self._sums = torch.zeros(sum(sizes) + 1, device=self._buffers[0].device if sizes else None)
+        views = self._sums[:-1].split(sizes)
+        self._views = [view.view_as(buffer) for view, buffer in zip(views, self._buffers, strict=True)]
         self.restart_()
         for layer in self._layers:
             layer.momentum = 1.0
@@ -37,9 +34,9 @@ class BatchStatistics:
     def restart_(self) -> None:
         """Take the running statistics from the layers: call this after weights are loaded into the network."""
         self._running = [buffer.clone() for buffer in self._buffers]
-        self._tracked = [int(layer.num_batches_tracked) for layer in self._layers]
-        if self._layers:
-            self._sums.zero_()
+        self._counters = [_there(layer.num_batches_tracked) for layer in self._layers]
+        self._steps = [int(counter) for counter in self._counters]
+        self._sums.zero_()
 
     @torch.no_grad()
     def collect_(self) -> None:
@@ -63,10 +60,10 @@ class BatchStatistics:
             return
         count = self._sums[-1].clone()
         moved = float(count) > 0
-        for number, (layer, momentum) in enumerate(zip(self._layers, self._momenta, strict=True)):
-            self._tracked[number] += moved
-            layer.num_batches_tracked.fill_(self._tracked[number])
-            weight = 1 / max(self._tracked[number], 1) if momentum is None else momentum
+        for number, momentum in enumerate(self._momenta):
+            self._steps[number] += moved
+            self._counters[number].fill_(self._steps[number])
+            weight = 1 / max(self._steps[number], 1) if momentum is None else momentum
             for place in (2 * number, 2 * number + 1):
                 if moved:
                     self._running[place].lerp_(self._views[place] / count, weight)
@@ -77,3 +74,9 @@ class BatchStatistics:
         """Give the layers their own momentum back."""
         for layer, momentum in zip(self._layers, self._momenta, strict=True):
             layer.momentum = momentum
+
+
+def _there(buffer: Tensor | None) -> Tensor:
+    """A buffer of a layer that tracks; torch's types allow None for those that do not."""
+    assert buffer is not None
+    return buffer

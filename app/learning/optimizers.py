@@ -276,8 +276,8 @@ def _alike(gradient: Tensor, parameter: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(gradient)
 
 
-def _ratios(weights: list[Tensor], lengths: list[Tensor], factor: float = 1.0) -> list[Tensor]:
+def _ratios(weights: Sequence[Tensor], lengths: Sequence[Tensor], factor: float = 1.0) -> list[Tensor]:
     """factor * weight / length per tensor, or 1 where either is zero (a tensor that starts at zero must move)."""
-    weight, length = torch.stack(weights), torch.stack(lengths)
+    weight, length = torch.stack(list(weights)), torch.stack(list(lengths))
     ratio = torch.where((weight > 0) & (length > 0), factor * weight / length, 1.0)
     return list(ratio.unbind())

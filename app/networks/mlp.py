@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 
@@ -21,11 +22,10 @@ def mlp(
         widths=widths, activation=activation, dropout=dropout, norm=norm, sample_shape=sample_shape, outputs=outputs
     )
     layers = [
-        Layer(f"hidden{i + 1}", lambda i=i: dense(sizes[i], sizes[i + 1], activation, dropout, norm, flatten=i == 0))
-        for i in range(len(widths))
+        Layer(f"hidden{i + 1}", partial(dense, sizes[i], width, activation, dropout, norm, flatten=i == 0))
+        for i, width in enumerate(widths)
     ]
-    last = len(widths)
-    return [*layers, Layer("output", lambda: output(sizes[last], sizes[last + 1], flatten=last == 0))]
+    return [*layers, Layer("output", partial(output, sizes[-2], outputs, flatten=not widths))]
 
 
 def dense(

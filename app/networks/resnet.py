@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ def resnet(
     sizes = architectures.resnet(
         depth=depth, blocks=blocks, width=width, norm=norm, sample_shape=sample_shape, outputs=outputs
     )
-    parts = [Layer(block.name, lambda block=block: BasicBlock(block, norm)) for block in sizes.blocks]
+    parts = [Layer(block.name, partial(BasicBlock, block, norm)) for block in sizes.blocks]
     last = sizes.blocks[-1].after.channels
     return [
         Layer("stem", lambda: _stem(sizes, norm, sample_shape)),

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +37,11 @@ def user_layers(kind: str, *, options: Mapping[str, Any], sample_shape: Sequence
         return _children(_call(kind, function, options, tuple(sample_shape), outputs))
 
     names = _names(whole)
-    return [Layer(layer, lambda layer=layer: whole()[layer], whole) for layer in names]
+    return [Layer(layer, partial(_child, whole, layer), whole) for layer in names]
+
+
+def _child(whole: Callable[[], dict[str, nn.Module]], name: str) -> nn.Module:
+    return whole()[name]
 
 
 def _load(path: Path, name: str) -> Callable[..., object]:
