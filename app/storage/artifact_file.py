@@ -98,22 +98,23 @@ def read_bytes(path: Path) -> memoryview:
         raise ArtifactError(f"{path}: no such file. What to try: run the phase that writes it.") from None
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be opened: {error.strerror}.") from error
-    with open(descriptor, "rb", buffering=0) as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ArtifactError(f"{path}: not a regular file.")
-        try:
-            return _read_whole(file, status.st_size)
-        except OSError as error:
-            raise ArtifactError(f"{path}: cannot be read: {error.strerror}.") from error
+        return _read_whole(descriptor, status.st_size)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
 
 
-def _read_whole(file: Any, size: int) -> memoryview:
+def _read_whole(descriptor: int, size: int) -> memoryview:
     import numpy as np
 
     content = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]
     got = 0
-    while got < size and (count := file.readinto(content[got:])):
+    while got < size and (count := os.readv(descriptor, [content[got:]])):
         got += count
     return content[:got]
 

@@ -94,7 +94,7 @@ class Checkpoints:
     def _files(self) -> tuple[Path, ...]:
         """Oldest first."""
         try:
-            names = [path for path in self.folder.iterdir() if _NAME.match(path.name)]
+            names = [path for path in self.folder.iterdir() if _NAME.match(path.name) and not path.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:

@@ -162,7 +162,7 @@ def _hints(found: Sequence[tuple[str, Any]]) -> list[str]:
 
 
 def _datasets(group: Any, prefix: str = "", seen: set[int] | None = None) -> list[tuple[str, Any]]:
-    """Every dataset below a group with its path, in stored order, each group once; links to elsewhere are not followed."""
+    """Every dataset below a group with its path, in stored order, each group once; no links to elsewhere."""
     from h5py import h5o
 
     seen = set() if seen is None else seen

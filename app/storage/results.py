@@ -78,7 +78,7 @@ class Results:
 
 def merged(tree: Tree, changes: Tree) -> Tree:
     """A new tree: `changes` over `tree`; new keys come last, arrays are shared."""
-    result = dict(tree)
+    result: Tree = {key: merged(value, {}) if isinstance(value, dict) else value for key, value in tree.items()}
     for key, value in changes.items():
         older = result.get(key)
         if isinstance(value, dict):

@@ -40,6 +40,10 @@ class RunFolder:
         return self.path / "run.h5"
 
     @property
+    def progress(self) -> Path:
+        return self.path / "progress.json"
+
+    @property
     def watchdog(self) -> Path:
         return self.path / ".watchdog"
 
@@ -105,6 +109,8 @@ class RunFolder:
     def _ours(self, exported: frozenset[str]) -> Iterator[Path]:
         if _begins(self.log, _LOG_LINE):
             yield self.log
+        if _begins(self.progress, re.compile(rb'\{\n "run_id"')):
+            yield self.progress
         candidates = [self.results]
         for part in ("networks", "data", "predictions"):
             candidates += sorted((self.path / part).glob("*.h5"))

@@ -239,9 +239,10 @@ class _Reader:
     """Reads what `_Writer` wrote, and refuses links, layouts and types that it does not write."""
 
     def __init__(self) -> None:
-        from h5py import h5a, h5d, h5g, h5i, h5l, h5o, h5s
+        from h5py import h5a, h5d, h5g, h5l, h5o, h5s
 
-        self.h5a, self.h5d, self.h5g, self.h5i, self.h5l, self.h5o, self.h5s = h5a, h5d, h5g, h5i, h5l, h5o, h5s
+        self.h5a, self.h5d, self.h5g, self.h5l, self.h5o, self.h5s = h5a, h5d, h5g, h5l, h5o, h5s
+        self.seen: set[int] = set()
 
     def read_dict(self, group: Any, place: str, depth: int) -> Tree:
         return {unescape(name): value for name, value in self.items(group, place, depth)}
@@ -258,8 +259,12 @@ class _Reader:
             name = raw.decode()
             where = f"{place}/{name}"
             # A soft or external link may lead to any file of this machine.
-            if group.links.get_info(raw).type != self.h5l.TYPE_HARD:
+            link = group.links.get_info(raw)
+            if link.type != self.h5l.TYPE_HARD:
                 raise ValueError(f"{where}: a link to somewhere else")
+            if link.u in self.seen:  # a ring, or one dataset under a thousand names
+                raise ValueError(f"{where}: stored under another name as well")
+            self.seen.add(link.u)
             yield name, self.value(self.h5o.open(group, raw), where, depth)
 
     def value(self, thing: Any, place: str, depth: int) -> Value:

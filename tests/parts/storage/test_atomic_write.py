@@ -1,0 +1,101 @@
+"""Replacing a file: what is left behind by others, and what it says when it cannot."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from app.errors import MachineError
+from app.storage import atomic_write
+
+
+def dead_pid():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_pieces_follow_each_other(tmp_path):
+    atomic_write.replace(tmp_path / "a", [b"one", memoryview(b"two"), b""])
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "a").symlink_to(tmp_path / "precious")
+    atomic_write.replace(tmp_path / "a", [b"new"])
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
+    dead, alive = dead_pid(), os.getppid()
+    names = [f".a.h5.{dead}.part", f".a.h5.{alive}.part", f".b.h5.{dead}.part", ".a.h5.part", "a.h5.1.part"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    atomic_write.replace(tmp_path / "a.h5", [b"whole"])
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[1:], "a.h5"])
+    atomic_write.clean_leftovers(tmp_path)
+    assert f".b.h5.{dead}.part" not in os.listdir(tmp_path)
+
+
+def test_a_missing_folder_is_a_clear_error(tmp_path):
+    with pytest.raises(MachineError, match=r"none/a: cannot be written: No such file.*3 bytes were needed"):
+        atomic_write.replace(tmp_path / "none" / "a", [b"abc"])
+
+
+@pytest.mark.parametrize(
+    ("number", "why", "advice"),
+    [
+        (errno.ENOSPC, "No space left on device", "free space"),
+        (errno.EDQUOT, "Disk quota exceeded", "quota"),
+        (errno.EFBIG, "File too large", "ulimit -f"),
+        (errno.EROFS, "Read-only file system", "read-only"),
+        (errno.EACCES, "Permission denied", "permission"),
+        (errno.EIO, "Input/output error", "device"),
+    ],
+)
+@pytest.mark.parametrize("call", ["posix_fallocate", "write", "fsync", "replace"])
+def test_each_failing_call_is_explained_and_leaves_the_older_file(tmp_path, monkeypatch, call, number, why, advice):
+    path = tmp_path / "a.h5"
+    path.write_text("older")
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(MachineError) as caught:
+        atomic_write.replace(path, [b"x" * 12345])
+    monkeypatch.undo()
+    text = str(caught.value)
+    assert all(words in text for words in (str(path), why, advice, "12,345 bytes were needed", "bytes are free there"))
+    assert path.read_text() == "older"
+    assert os.listdir(tmp_path) == ["a.h5"]
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_that_reserves_nothing_is_fine(tmp_path, monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    atomic_write.replace(tmp_path / "a", [b"abc"])
+    assert (tmp_path / "a").read_bytes() == b"abc"
+
+
+def test_short_writes_are_continued(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data[:7])))
+    content = bytes(range(256)) * 3
+    atomic_write.replace(tmp_path / "a", [content])
+    assert (tmp_path / "a").read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match="file/folder: cannot be made or written in: Not a directory"):
+        atomic_write.make_folder(tmp_path / "file" / "folder")
