@@ -1,6 +1,7 @@
 """The user's own network: "file.py:function" returning an nn.Module."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -62,9 +63,13 @@ def _run_file(path: Path) -> ModuleType:
     if specification is None or specification.loader is None:
         raise InputError(f"network: {path} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(specification)
+    # As for a script, modules beside the file can be imported; last, so that they hide nothing of ours.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[specification.name] = module  # dataclasses look their own module up
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"network: reading {path} failed{_where(error, path)}: {_text(error)}") from error
     return module
 
@@ -74,7 +79,7 @@ def _call(
 ) -> nn.Module:
     try:
         network = function(sample_shape, outputs, **options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = _where(error, Path(kind.rpartition(":")[0]))
         given = ", ".join((f"{sample_shape}", f"{outputs}", *(f"{key}={value!r}" for key, value in options.items())))
         raise InputError(f"network {kind} failed when called with ({given}){where}: {_text(error)}") from error
@@ -85,7 +90,7 @@ def _call(
     return network
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     """The line of the user's own file where an exception arose, for a message without a traceback."""
     line, trace = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None, error.__traceback__
     while trace is not None:
@@ -95,7 +100,7 @@ def _where(error: Exception, path: Path) -> str:
     return f" in line {line}" if line else ""
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

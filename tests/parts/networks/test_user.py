@@ -161,13 +161,33 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("import nonsense_module", "line 1: ModuleNotFoundError"), ("x = 1\ndef f(:\n  pass", "line 2: SyntaxError")],
+    [
+        ("import nonsense_module", "line 1: ModuleNotFoundError"),
+        ("x = 1\ndef f(:\n  pass", "line 2: SyntaxError"),
+        ("x = 1\nraise SystemExit(3)", "line 2: SystemExit"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, text, words):
     path = tmp_path / "broken.py"
     path.write_text(text)
     with pytest.raises(InputError, match=f"reading .*broken.py failed in {words}"):
         layers(f"{path}:net", {}, (3,), 2)
+
+
+def test_a_file_may_import_what_lies_beside_it_and_have_dataclasses(tmp_path):
+    (tmp_path / "phalanx_test_beside.py").write_text("from torch import nn\nWIDTH = 6\n")
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from phalanx_test_beside import WIDTH, nn\n"
+        "@dataclass\n"
+        "class Sizes:\n"
+        "    width: int = WIDTH\n"
+        "def net(sample_shape, outputs):\n"
+        "    return nn.Sequential(nn.Linear(sample_shape[0], Sizes().width), nn.Linear(WIDTH, outputs))\n"
+    )
+    network = build(layers(f"{tmp_path}/mine.py:net", {}, (3,), 2), seed=1)
+    assert network(torch.randn(5, 3)).shape == (5, 2)
 
 
 def test_trace_finds_what_passes_between_layers(kind):

@@ -29,7 +29,7 @@ LENET = [
 RESNET = [
     ("resnet", {"depth": depth, "blocks": blocks, "width": width, "norm": norm}, shape)
     for (depth, blocks), width, norm, shape in product(
-        [(8, None), (None, None), (None, (1, 2))], [6, 16], ["group", "batch"], [(8, 9), (3, 33, 32), (1, 128, 131)]
+        [(8, None), (None, None), (None, (1, 2))], [6], ["group", "batch"], [(8, 9), (3, 33, 32), (1, 128, 131)]
     )
 ]
 TRANSFORMER = [
