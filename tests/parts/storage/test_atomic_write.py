@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,30 @@ def test_pieces_follow_each_other(tmp_path):
     atomic_write.replace(tmp_path / "a", [b"one", memoryview(b"two"), b""])
     assert (tmp_path / "a").read_bytes() == b"onetwo"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_the_order_that_survives_a_power_cut(tmp_path, monkeypatch):
+    calls = []
+
+    def note(name):
+        real = getattr(os, name)
+
+        def noted(first, *others):
+            target = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else str(first)
+            calls.append((name, Path(target).name))
+            return real(first, *others)
+
+        monkeypatch.setattr(os, name, noted)
+
+    for name in ("posix_fallocate", "write", "fsync", "replace"):
+        note(name)
+    atomic_write.replace(tmp_path / "a", [b"content"])
+    monkeypatch.undo()
+    temporary = f".a.{os.getpid()}.part"
+    assert calls == [
+        *[(name, temporary) for name in ("posix_fallocate", "write", "fsync", "replace")],
+        ("fsync", tmp_path.name),
+    ]
 
 
 def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path):

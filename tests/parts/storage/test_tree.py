@@ -133,7 +133,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_any_tree_comes_back(tree):
     assert_same(round_trip(tree), tree)

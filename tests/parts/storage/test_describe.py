@@ -1,0 +1,127 @@
+"""`phalanx info` tells a stranger what a file is."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from app.errors import ArtifactError
+from app.storage import artifact_file
+from app.storage.artifact_file import Provenance
+from app.storage.checkpoints import Checkpoints
+from app.storage.describe import describe
+from app.storage.networks import write_network
+from app.storage.results import Results
+
+PROVENANCE = Provenance(
+    "phalanx", "0.1.0", "[run]\n" + "".join(f"key{n} = 1\n" for n in range(30)), "a1b2c3", "teacher"
+)
+
+
+def facts(lines):
+    """The lines before the first empty one, by their first word."""
+    head = lines[: lines.index("")]
+    return {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in head}
+
+
+def table(lines, name):
+    """The cells of one dataset's line."""
+    (line,) = [line for line in lines if line.startswith(f"{name} ")]
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_a_network(tmp_path):
+    path = tmp_path / "teacher.h5"
+    weights = {"conv.weight": torch.ones(6, 3, 5, 5), "fc.weight": torch.ones(10, 84).bfloat16()}
+    architecture = {"kind": "lenet", "sample_shape": [3, 32, 32], "layers": [{"name": "conv", "out": 6}]}
+    write_network(path, weights, architecture, {"classes": ["cat", "dog"], "accuracy": 0.97}, PROVENANCE)
+    lines = describe(path)
+    found = facts(lines)
+    assert found["kind"] == "network"
+    assert found["phase"] == "teacher"
+    assert found["run"] == "a1b2c3"
+    assert found["written"].endswith("by phalanx 0.1.0")
+    assert found["weights"] == "1,290 numbers in 2 tensors, 3.4 KiB"
+    assert found["architecture"] == "kind lenet, sample_shape 3, 32, 32"
+    assert found["architecture/layers/0"] == "name conv, out 6"
+    assert found["extras"] == "classes cat, dog, accuracy 0.97"
+    assert table(lines, "weights/conv.weight") == ["weights/conv.weight", "6 x 3 x 5 x 5", "float32", "1.8 KiB"]
+    assert table(lines, "weights/fc.weight")[2] == "bfloat16"
+    assert "  [run]" in lines
+    assert "  ... 19 more lines in the attribute 'input'" in lines
+
+
+def test_a_checkpoint(tmp_path):
+    path = Checkpoints(tmp_path).write({"a/b": 1}, provenance=PROVENANCE, phase="teacher", epoch=3, step=120)
+    lines = describe(path)
+    assert (facts(lines)["kind"], facts(lines)["epoch"], facts(lines)["step"]) == ("checkpoint", "3", "120")
+    assert any(line.startswith("state/a/b ") for line in lines)
+
+
+def test_a_run(tmp_path):
+    results = Results(tmp_path / "run.h5")
+    results.append(("teacher", "epochs"), {"loss": [0.5, 0.25], "accuracy": [0.8, 0.9]}, PROVENANCE)
+    results.update({"teacher": {"state": "done"}, "score": {"accuracy": 0.97}}, PROVENANCE)
+    found = facts(describe(results.path))
+    assert found["teacher"] == "epochs/loss 0.25 (last of 2), epochs/accuracy 0.9 (last of 2), state done"
+    assert found["score"] == "accuracy 0.97"
+
+
+def test_a_stranger_with_rings_and_links_to_elsewhere(tmp_path):
+    path = tmp_path / "measured.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["title"] = "measured\non Monday"
+        file.create_dataset("digits/images", (1797, 8, 8), "u1", chunks=(64, 8, 8), compression="gzip")
+        file["digits/labels"] = np.zeros(1797, np.int64)
+        file["names"] = ["a", "b"]
+        file["soft"] = h5py.SoftLink("/nowhere")
+        file["external"] = h5py.ExternalLink("/etc/other.h5", "/")
+        file["digits/up"] = file["/"]
+        file["none"] = h5py.Empty("f4")
+    lines = describe(path)
+    assert facts(lines)["kind"] == "HDF5, not written by Phalanx"
+    assert facts(lines)["title"] == "measured on Monday"
+    assert table(lines, "digits/images") == [
+        "digits/images",
+        "1797 x 8 x 8",
+        "uint8",
+        "112.3 KiB",
+        "64 x 8 x 8",
+        "gzip",
+    ]
+    assert table(lines, "none")[1] == "empty"
+    assert "1,797 samples along axis 0 in: digits/images, digits/labels" in lines
+    assert '  [data] could say: inputs = "digits/images", targets = "digits/labels"' in lines
+    assert not any("soft" in line or "external" in line for line in lines)
+
+
+def test_a_stranger_without_datasets(tmp_path):
+    h5py.File(tmp_path / "a.h5", "w").close()
+    assert "no datasets" in describe(tmp_path / "a.h5")
+
+
+def test_many_datasets_are_counted_instead_of_shown(tmp_path):
+    artifact_file.write(tmp_path / "a.h5", {f"n{n}": n for n in range(500)}, kind="state", provenance=PROVENANCE)
+    lines = describe(tmp_path / "a.h5")
+    assert lines[-1] == "... and 440 more datasets"
+
+
+def test_what_is_no_good_file_is_refused_in_one_sentence(tmp_path):
+    path = tmp_path / "a.h5"
+    artifact_file.write(path, {"a": 1}, kind="run", provenance=PROVENANCE)
+    whole = path.read_bytes()
+    cases = {
+        "truncated": whole[:-10],
+        "checksum": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "empty": b"",
+        "begins with b'hello'": b"hello",
+        "HDF5 cannot read it": b"\x89HDF\r\n\x1a\n" + bytes(3000),
+    }
+    for words, content in cases.items():
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=words) as caught:
+            describe(path)
+        assert len(caught.value.problems) == 1
+    for other, words in [(tmp_path, "a folder"), (tmp_path / "none", "No such file")]:
+        with pytest.raises(ArtifactError, match=words):
+            describe(other)
