@@ -39,6 +39,7 @@ check_machine() {
 }
 
 install_system_mpi4py() {
+    echo "Building mpi4py against $(command -v mpicc): some minutes"
     # pip's cache does not know which MPI a wheel was built against
     MPICC=$(command -v mpicc) pip_install --no-cache-dir --no-binary mpi4py mpi4py
     # so that .venv/bin/mpirun is the right one everywhere; a link would mislead Open MPI about where it is installed
