@@ -19,7 +19,9 @@ from app.errors import DataError
 __all__ = ["Batch", "Microbatch", "Reading", "batches", "reading", "steps_per_epoch"]
 
 PLAN_BYTES = 64  # numbers kept for each sample of a window: its number, row and place, for this window and the next
-SHARED_WINDOWS = order.SPARE_WINDOWS + 1  # the spare ones, and one for blocks on their way
+SHARED_WINDOWS = (
+    order.SPARE_WINDOWS + 1
+)  # the spare ones, and as much again for a chunk being undone and the microbatches
 
 
 class Microbatch(NamedTuple):
@@ -50,7 +52,16 @@ class Reading(NamedTuple):
     notes: tuple[str, ...]
 
 
-def reading(source: Source, *, batch_size: int, microbatch_size: int, replica: int, replicas: int, shuffle: bool, memory_bytes: int) -> Reading:
+def reading(
+    source: Source,
+    *,
+    batch_size: int,
+    microbatch_size: int,
+    replica: int,
+    replicas: int,
+    shuffle: bool,
+    memory_bytes: int,
+) -> Reading:
     """How batches of this size would be read within `memory_bytes`.
 
     Collective over: none. Raises DataError when a single chunk is too large for that.
@@ -110,14 +121,20 @@ def batches(
     before = members_before(plan.blocks, split, part)
     run = order.epoch_order(plan.blocks, split, part, before, seed, epoch, shuffle)
     if shuffle:
-        streams = [lane_windows(run, lane, start_step, plan.window_blocks, batch_size, microbatch_size, seed, epoch) for lane in owned]
+        streams = [
+            lane_windows(run, lane, start_step, plan.window_blocks, batch_size, microbatch_size, seed, epoch)
+            for lane in owned
+        ]
         stream_of = {lane.number: lane.number for lane in owned}
     else:
-        streams = [order.ordered_windows(run, owned, batch_size, microbatch_size, start_step, plan.window_blocks)] if owned else []
+        streams = (
+            [order.ordered_windows(run, owned, batch_size, microbatch_size, start_step, plan.window_blocks)]
+            if owned
+            else []
+        )
         stream_of = dict.fromkeys((lane.number for lane in owned), 0)
-    rows = min(plan.window_blocks * plan.blocks.most_rows, max([1, *(lane.length for lane in owned)]) if shuffle else max(1, count))
-    with Reader(source, order.by_need(streams), plan.windows, rows, plan.blocks.most_rows) as reader:
-        samples = Samples(reader, source, transform, pin)
+    with Reader(source, order.by_need(streams), plan.windows, plan.window_blocks * plan.blocks.most_rows) as reader:
+        samples = Samples(reader, source, transform, min(microbatch_size, batch_size), pin)
         for step in range(start_step, steps_per_epoch(count, batch_size)):
             sizes = [(lane.number, order.microbatch_size_at(lane, step)) for lane in owned]
             made = tuple(samples.take(number, stream_of[number], size) for number, size in sizes if size)
@@ -125,7 +142,14 @@ def batches(
 
 
 def lane_windows(
-    run: order.Epoch, lane: Lane, start_step: int, size: int, batch_size: int, microbatch_size: int, seed: int, epoch: int
+    run: order.Epoch,
+    lane: Lane,
+    start_step: int,
+    size: int,
+    batch_size: int,
+    microbatch_size: int,
+    seed: int,
+    epoch: int,
 ) -> Iterator[Window]:
     """The lane's windows; first windows grow from lane to lane, so that lanes need their next ones at different steps."""
     total = -(-batch_size // microbatch_size)
@@ -142,48 +166,55 @@ def members_before(blocks: Blocks, split: Split, part: str) -> np.ndarray:
 class Samples:
     """Takes microbatches out of the windows that a reader delivers. Windows come in the order in which they are needed."""
 
-    def __init__(self, reader: Reader, source: Source, transform: Transform, pin: bool) -> None:
+    def __init__(self, reader: Reader, source: Source, transform: Transform, most: int, pin: bool) -> None:
         self._reader, self._source, self._transform, self._pin = reader, source, transform, pin
-        self._current: dict[int, tuple[Filled, int]] = {}  # by stream: the window in use and how many of its samples are used
+        self._current: dict[
+            int, tuple[Filled, int]
+        ] = {}  # by stream: the window in use, how many of its samples are used
+        self._own = transform.keeps(
+            source.dtype
+        )  # the gathered rows become the tensor, so each microbatch needs its own
+        self._gathered = np.empty((0 if self._own else most, *source.sample_shape), source.dtype)
 
     def take(self, number: int, stream: int, size: int) -> Microbatch:
         """The next `size` samples of a stream as microbatch `number`."""
-        taken: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
-        missing = size
-        while missing:
-            filled, used = self._current.get(stream) or self._open(stream)
-            window, buffers = filled
-            part = slice(used, min(used + missing, len(window.samples)))
-            missing -= part.stop - part.start
-            ended = part.stop == len(window.samples)
-            rows = (buffers.inputs[part], None if buffers.targets is None else buffers.targets[part], window.samples[part])
-            if ended and missing:  # the buffers go back before the rest is read
-                rows = tuple(None if array is None else array.copy() for array in rows)
-                self._close(stream)
-            else:
-                self._current[stream] = (filled, part.stop)
-            taken.append(rows)
-        made = self._made(number, taken)
-        filled, used = self._current[stream]
-        if used == len(filled.window.samples):
-            self._close(stream)
-        return made
+        source, done = self._source, 0
+        inputs = np.empty((size, *source.sample_shape), source.dtype) if self._own else self._gathered[:size]
+        targets = None if source.target_dtype is None else np.empty((size, *source.target_shape), source.target_dtype)
+        samples = np.empty(size, np.int64)
+        while done < size:
+            (window, buffers), used = self._current.get(stream) or self._open(stream)
+            count = min(size - done, len(window.samples) - used)
+            to, rows = slice(done, done + count), window.rows[used : used + count]
+            # mode="clip": the default mode copies through a buffer; rows are within the window by construction.
+            np.take(buffers.inputs, rows, axis=0, out=inputs[to], mode="clip")
+            if targets is not None:
+                np.take(buffers.targets, rows, axis=0, out=targets[to], mode="clip")
+            samples[to] = window.samples[used : used + count]
+            done += count
+            self._advance(stream, used + count)
+        return self._made(number, inputs, targets, samples)
 
     def _open(self, stream: int) -> tuple[Filled, int]:
+        """Wait for the stream's next window."""
         filled = self._reader.next()
         if filled.window.stream != stream:
             raise RuntimeError(f"window of stream {filled.window.stream} came when stream {stream} needed one")
         self._current[stream] = (filled, filled.window.skip)
         return self._current[stream]
 
-    def _close(self, stream: int) -> None:
-        self._reader.release(self._current.pop(stream)[0])
+    def _advance(self, stream: int, used: int) -> None:
+        """Remember how far the stream is; the memory of a used window goes back at once."""
+        filled = self._current[stream][0]
+        if used < len(filled.window.samples):
+            self._current[stream] = (filled, used)
+        else:
+            self._reader.release(filled)
+            del self._current[stream]
 
-    def _made(self, number: int, taken: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]]) -> Microbatch:
-        """Tensors of their own memory from rows of one or more windows."""
-        columns = [column[0] if len(taken) == 1 else np.concatenate(column) if column[0] is not None else None for column in zip(*taken, strict=True)]
-        inputs = self._transform.inputs(columns[0])
-        targets = None if columns[1] is None else self._transform.targets(columns[1])
+    def _made(self, number: int, inputs: np.ndarray, targets: np.ndarray | None, samples: np.ndarray) -> Microbatch:
+        made = self._transform.inputs_(inputs)
+        wanted = None if targets is None else self._transform.targets_(targets)
         if self._pin:
-            inputs, targets = inputs.pin_memory(), None if targets is None else targets.pin_memory()
-        return Microbatch(number, inputs, targets, columns[2].copy())
+            made, wanted = made.pin_memory(), None if wanted is None else wanted.pin_memory()
+        return Microbatch(number, made, wanted, samples)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SMALL_BYTES = 64 * 2**10  # smaller blocks cost more in calls than in reading
+SMALL_BYTES = 256 * 2**10  # smaller blocks cost more in calls than in reading
 CONTIGUOUS_BYTES = 2**20  # a block of a dataset without chunks
 
 

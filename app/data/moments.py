@@ -35,4 +35,6 @@ def merge(a: Moments | None, b: Moments | None) -> Moments | None:
         return b if a is None else a
     count = a.count + b.count
     apart = b.mean - a.mean
-    return Moments(count, a.mean + apart * (b.count / count), a.squares + b.squares + apart * apart * (a.count * (b.count / count)))
+    return Moments(
+        count, a.mean + apart * (b.count / count), a.squares + b.squares + apart * apart * (a.count * (b.count / count))
+    )

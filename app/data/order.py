@@ -26,26 +26,21 @@ class Lane(NamedTuple):
     take: int
 
 
-class Piece(NamedTuple):
-    """The samples start:stop of a block are read; its `rows` go to `places` of the window."""
-
-    start: int
-    stop: int
-    rows: np.ndarray
-    places: np.ndarray
-
-
 class Window(NamedTuple):
-    """Samples that are in memory together, in their order of use; the first `skip` are not used (a resumed epoch).
+    """Samples that are in memory together; the first `skip` are not used (a resumed epoch).
 
-    `step` is the step that first needs it, `stream` who uses it: (step, stream) is the order in which windows are needed.
+    The blocks `starts` to `stops` are read one behind the other into the window's memory. In their order of use, the samples
+    have the numbers `samples` (n,) and lie at `rows` (n,) of that memory. `step` is the step that first needs the window,
+    `stream` who uses it: (step, stream) is the order in which windows are needed.
     """
 
     step: int
     stream: int
     skip: int
     samples: np.ndarray
-    pieces: tuple[Piece, ...]
+    rows: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
 
 
 class Epoch(NamedTuple):
@@ -81,7 +76,9 @@ def microbatch_size_at(lane: Lane, step: int) -> int:
     return max(0, min(lane.take, lane.length - step * lane.take))
 
 
-def epoch_order(blocks: Blocks, split: Split, part: str, before: np.ndarray, seed: int, epoch: int, shuffle: bool) -> Epoch:
+def epoch_order(
+    blocks: Blocks, split: Split, part: str, before: np.ndarray, seed: int, epoch: int, shuffle: bool
+) -> Epoch:
     """The blocks permuted by (seed, epoch), or in file order. `before` (blocks + 1,) counts the members before each block's edge."""
     order = keys.permutation(blocks.count, seed, keys.BLOCKS, epoch) if shuffle else np.arange(blocks.count)
     return Epoch(blocks, split, part, order, np.cumsum(np.diff(before)[order]))
@@ -97,16 +94,20 @@ def members_of(epoch: Epoch, first: int, stop: int) -> tuple[np.ndarray, np.ndar
     return samples[inside], block[inside], starts, stops
 
 
-def pieces_of(samples: np.ndarray, block: np.ndarray, starts: np.ndarray, stops: np.ndarray, places: np.ndarray) -> tuple[Piece, ...]:
-    """One piece for each block that occurs; `samples` and `block` (n,) run block by block, `places` (n,) is where each goes."""
-    cuts = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
-    return tuple(
-        Piece(int(starts[block[a]]), int(stops[block[a]]), samples[a:b] - starts[block[a]], places[a:b])
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
-    )
+def window_of(
+    step: int, stream: int, skip: int, samples: np.ndarray, block: np.ndarray, starts: np.ndarray, stops: np.ndarray
+) -> Window:
+    """The window of samples (n,), each in one of the blocks starts:stops; blocks without any are not read."""
+    kept, block = np.unique(block, return_inverse=True)
+    starts, stops = starts[kept], stops[kept]
+    lengths = stops - starts
+    rows = samples + (np.cumsum(lengths) - lengths - starts)[block]
+    return Window(step, stream, skip, samples, rows, starts, stops)
 
 
-def shuffled_windows(epoch: Epoch, lane: Lane, start_step: int, size: int, lead: int, seed: int, number: int) -> Iterator[Window]:
+def shuffled_windows(
+    epoch: Epoch, lane: Lane, start_step: int, size: int, lead: int, seed: int, number: int
+) -> Iterator[Window]:
     """The windows of one lane from `start_step` on: `size` blocks each, the first only `lead` so that lanes do not all end at once.
 
     `number` is the epoch's number: samples inside a window are permuted by (seed, epoch, lane, window).
@@ -131,12 +132,11 @@ def shuffled_windows(epoch: Epoch, lane: Lane, start_step: int, size: int, lead:
         samples, block = samples[cut], block[cut]
         position = max(position, lane.first)
         if len(samples):
-            places = keys.permutation(len(samples), seed, keys.WINDOW, number, lane.number, window)
-            used = np.empty_like(samples)
-            used[places] = samples
             skip = max(0, begin - position)
             step = (position + skip - lane.first) // lane.take
-            yield Window(step, lane.number, skip, used, pieces_of(samples, block, starts, stops, places))
+            found = window_of(step, lane.number, skip, samples, block, starts, stops)
+            mixed = keys.permutation(len(samples), seed, keys.WINDOW, number, lane.number, window)
+            yield found._replace(samples=samples[mixed], rows=found.rows[mixed])
         window += 1
 
 
@@ -161,8 +161,7 @@ def ordered_windows(
         samples, block, starts, stops = members_of(epoch, int(number[0]), int(number[-1]) + 1)
         first = int(epoch.ends[number[0] - 1]) if number[0] else 0
         wanted = positions - first
-        places = np.arange(len(wanted))
-        yield Window(at // per_step, 0, 0, samples[wanted], pieces_of(samples[wanted], block[wanted], starts, stops, places))
+        yield window_of(at // per_step, 0, 0, samples[wanted], block[wanted], starts, stops)
         at += len(wanted)
 
 

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.data.order import Piece, Window
+from app.data.memory import Carver, carved_bytes
+from app.data.order import Window
 from app.data.source import Source
 
 
 class Buffers(NamedTuple):
-    """Memory for one window; `targets` is None without targets."""
+    """Memory for the blocks of one window; `targets` is None without targets."""
 
     inputs: np.ndarray
     targets: np.ndarray | None
@@ -26,21 +27,26 @@ class Filled(NamedTuple):
 
 
 class Reader:
-    """Reads `windows` in their order into `count` buffers of `rows` samples each; `scratch` is the rows of the largest block.
+    """Reads `windows` in their order into `count` buffers of `rows` samples each.
 
-    Use as a context manager: leaving it ends the thread, at the latest after the block being read. Collective over: none.
+    Use as a context manager: leaving it ends the thread, at the latest after the block being read. What `next` delivered
+    is the source's memory and must not be used after `release` or after leaving. Collective over: none.
     """
 
-    def __init__(self, source: Source, windows: Iterator[Window], count: int, rows: int, scratch: int) -> None:
-        self._source, self._windows, self._rows, self._scratch_rows = source, windows, rows, scratch
+    def __init__(self, source: Source, windows: Iterator[Window], count: int, rows: int) -> None:
+        self._source, self._windows = source, windows
+        self._count, self._rows = count, rows
         self._free: queue.SimpleQueue[Buffers | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[Filled | BaseException] = queue.SimpleQueue()
-        self._unmade = count
         self._stop = threading.Event()
         # A daemon: an epoch that was left behind must not keep the program from ending.
         self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
 
     def __enter__(self) -> "Reader":
+        self._lent = self._source.memory.lend(self._count * buffer_bytes(self._source, self._rows))
+        carver = Carver(self._lent)
+        for _ in range(self._count):
+            self._free.put(cut_buffers(self._source, carver, self._rows))
         self._thread.start()
         return self
 
@@ -48,6 +54,7 @@ class Reader:
         self._stop.set()
         self._free.put(None)
         self._thread.join()
+        self._source.memory.take_back(self._lent)
 
     def next(self) -> Filled:
         """The next window, waiting for it; raises what the thread met (DataError for a damaged file)."""
@@ -62,44 +69,40 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            scratch = self._buffers(self._scratch_rows)
             for window in self._windows:
-                buffers = self._take()
-                if buffers is None:
+                buffers = self._free.get()
+                if buffers is None or not self._fill(window, buffers):
                     return
-                for piece in window.pieces:
-                    if self._stop.is_set():
-                        return
-                    read_piece(self._source, piece, buffers, scratch)
-                self._ready.put(Filled(window._replace(pieces=()), buffers))
+                self._ready.put(Filled(window, buffers))
         except BaseException as error:  # noqa: BLE001  whatever it is, the consumer must not wait for ever
             self._ready.put(error)
 
-    def _take(self) -> Buffers | None:
-        """A free buffer, made when fewer than allowed exist; None when reading is over."""
-        if self._stop.is_set():
-            return None
-        if self._unmade:
-            self._unmade -= 1
-            return self._buffers(self._rows)
-        return self._free.get()
-
-    def _buffers(self, rows: int) -> Buffers:
-        source = self._source
-        targets = None if source.target_dtype is None else np.empty((rows, *(source.target_shape or ())), source.target_dtype)
-        return Buffers(np.empty((rows, *source.sample_shape), source.dtype), targets)
-
-
-def read_piece(source: Source, piece: Piece, buffers: Buffers, scratch: Buffers) -> None:
-    """Read one block and put its wanted rows in their places of the window."""
-    count = piece.stop - piece.start
-    block = Buffers(scratch.inputs[:count], None if scratch.targets is None else scratch.targets[:count])
-    source.read(piece.start, block.inputs, block.targets)
-    for to, rows in zip(buffers, block, strict=True):
-        if to is not None and rows is not None:
-            whole(to)[piece.places] = whole(rows) if len(piece.rows) == count else whole(rows)[piece.rows]
+    def _fill(self, window: Window, buffers: Buffers) -> bool:
+        """Read all blocks of a window; False when the reader is being left."""
+        at = 0
+        for start, stop in zip(window.starts.tolist(), window.stops.tolist(), strict=True):
+            if self._stop.is_set():
+                return False
+            end = at + stop - start
+            self._source.read(
+                start, buffers.inputs[at:end], None if buffers.targets is None else buffers.targets[at:end]
+            )
+            at = end
+        return True
 
 
-def whole(rows: np.ndarray) -> np.ndarray:
-    """Rows (n, ...) as n opaque items, which numpy moves by one memcpy each."""
-    return rows.reshape(len(rows), -1).view(np.dtype((np.void, rows[:1].nbytes))).reshape(-1)
+def buffer_bytes(source: Source, rows: int) -> int:
+    """Bytes of buffers for so many samples."""
+    inputs = carved_bytes((rows, *source.sample_shape), source.dtype)
+    return (
+        inputs
+        if source.target_dtype is None
+        else inputs + carved_bytes((rows, *source.target_shape), source.target_dtype)
+    )
+
+
+def cut_buffers(source: Source, carver: Carver, rows: int) -> Buffers:
+    """Buffers for so many samples."""
+    inputs = carver.cut((rows, *source.sample_shape), source.dtype)
+    targets = None if source.target_dtype is None else carver.cut((rows, *source.target_shape), source.target_dtype)
+    return Buffers(inputs, targets)

@@ -2,14 +2,17 @@
 
 import hashlib
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from app.data.blocks import Blocks, Layout, block_rows, undone_times
+from app.data.memory import Memory
 from app.errors import DataError
 from app.storage.rows import CACHE_BYTES, Rows, open_rows
 
@@ -18,10 +21,11 @@ INPUTS_CACHE = 2**20  # inputs are read in whole chunks, which need no cache
 
 
 class Pair(NamedTuple):
-    """The open datasets of one file."""
+    """The open datasets of one file; `kept` are all its targets, when they are few enough to stay in memory."""
 
     inputs: Rows
     targets: Rows | None
+    kept: np.ndarray | None = None
 
     def close(self) -> None:
         self.inputs.close()
@@ -42,10 +46,12 @@ class Source:
     """Samples 0..length-1 of all files, in the order given; made by `open_source`. Safe to read from several threads.
 
     `sample_shape`, `dtype` are of a stored sample, `target_shape` (() for one number), `target_dtype` of its target (None
-    without targets). `notes` are sentences for the user's log. Collective over: none.
+    without targets). `notes` are sentences for the user's log, `memory` is what readers borrow for their windows. Collective over: none.
     """
 
-    def __init__(self, parts: Sequence[Part], names: tuple[str, str | None], first: Pair, notes: Sequence[str], cache_bytes: int) -> None:
+    def __init__(
+        self, parts: Sequence[Part], names: tuple[str, str | None], first: Pair, notes: Sequence[str], cache_bytes: int
+    ) -> None:
         self.files = tuple(part.file for part in parts)
         self.inputs_name, self.targets_name = names
         self.sample_shape, self.dtype = first.inputs.shape, first.inputs.dtype
@@ -53,8 +59,9 @@ class Source:
         self.target_dtype = first.targets.dtype if first.targets else None
         self.notes = tuple(notes)
         self._parts, self._cache_bytes = tuple(parts), cache_bytes
-        self._starts = np.concatenate(([0], np.cumsum([part.length for part in parts], dtype=np.int64)))
-        self.length = int(self._starts[-1])
+        self._starts = [0, *accumulate(part.length for part in parts)]
+        self.length = self._starts[-1]
+        self.memory = Memory()
         self._open: OrderedDict[int, Pair] = OrderedDict()
         self._lock = threading.Lock()
         self.fingerprint = fingerprint(self.files)
@@ -88,21 +95,25 @@ class Source:
         stop, done = start + len(inputs_out), 0
         with self._lock:
             while start + done < stop:
-                number = int(np.searchsorted(self._starts, start + done, side="right")) - 1
+                number = bisect_right(self._starts, start + done) - 1
                 if number >= len(self._parts):
-                    raise DataError(f"{self.files[-1]}: sample {start + done} was asked for, all files have {self.length}.")
-                end = min(stop, int(self._starts[number + 1])) - start
-                row = start + done - int(self._starts[number])
+                    raise DataError(
+                        f"{self.files[-1]}: sample {start + done} was asked for, all files have {self.length}."
+                    )
+                end = min(stop, self._starts[number + 1]) - start
+                row = start + done - self._starts[number]
                 pair = self._pair(number)
                 pair.inputs.read_into(row, inputs_out[done:end])
-                if targets_out is not None and pair.targets is not None:
+                if targets_out is not None and pair.kept is not None:
+                    targets_out[done:end] = pair.kept[row : row + end - done]
+                elif targets_out is not None and pair.targets is not None:
                     pair.targets.read_into(row, targets_out[done:end])
                 done = end
 
     def where(self, sample: int) -> tuple[Path, int]:
         """The file of a sample and its row there."""
-        number = int(np.searchsorted(self._starts, sample, side="right")) - 1
-        return self.files[number], sample - int(self._starts[number])
+        number = bisect_right(self._starts, sample) - 1
+        return self.files[number], sample - self._starts[number]
 
     def close(self) -> None:
         """Close all files; reading opens them again."""
@@ -116,12 +127,15 @@ class Source:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def _keeps_targets(self) -> bool:
+        """Whether all targets stay in memory once read: then their chunks are undone once, whatever the blocks are."""
+        each = self._parts[0].targets
+        return each is not None and self.length * each.row_bytes <= self._cache_bytes and len(self._parts) <= OPEN_FILES
+
     def _pressing(self, part: Part) -> Layout | None:
-        """The targets' layout where it matters: chunks that all fit HDF5's cache are undone once whatever the blocks are."""
-        if part.targets is None:
-            return None
-        fits = self.length * part.targets.row_bytes <= self._cache_bytes and len(self._parts) <= OPEN_FILES
-        return part.targets._replace(whole=part.targets.whole and not fits)
+        """The targets' layout where it matters for the choice of blocks."""
+        return part.targets and part.targets._replace(whole=part.targets.whole and not self._keeps_targets)
 
     def _pair(self, number: int) -> Pair:
         """The open datasets of a file; the one used longest ago is closed when there are too many."""
@@ -130,16 +144,23 @@ class Source:
             return self._open[number]
         while len(self._open) >= OPEN_FILES:
             self._open.popitem(last=False)[1].close()
-        cache = self._cache_bytes // min(len(self._parts), OPEN_FILES) if len(self._parts) > OPEN_FILES else self._cache_bytes
+        cache = self._cache_bytes // min(len(self._parts), OPEN_FILES)
         pair = open_pair(self.files[number], self.inputs_name, self.targets_name, cache)
         if pair.inputs.length != self._parts[number].length:
-            raise DataError(f"{self.files[number]}: now has {pair.inputs.length} samples, it had {self._parts[number].length}; start again.")
+            raise DataError(
+                f"{self.files[number]}: now has {pair.inputs.length} samples, it had {self._parts[number].length}; start again."
+            )
+        if self._keeps_targets and pair.targets is not None:
+            kept = np.empty((pair.targets.length, *pair.targets.shape), pair.targets.dtype)
+            pair.targets.read_into(0, kept)
+            pair = pair._replace(kept=kept)
         self._open[number] = pair
         return pair
 
 
 def open_source(files: Sequence[Path], inputs: str, targets: str | None, *, cache_bytes: int = CACHE_BYTES) -> Source:
-    """Look at every file and make them one set. `cache_bytes` bounds what HDF5 keeps of the targets' chunks.
+    """Look at every file and make them one set. `cache_bytes` bounds what is kept of the targets: all when they
+    are so few, else HDF5's cache of undone chunks.
 
     Collective over: none. Raises DataError for what a file may be (see storage.rows), lengths of inputs and targets that
     differ, files that disagree in shape or type; every bad file is named.
@@ -161,7 +182,7 @@ def open_source(files: Sequence[Path], inputs: str, targets: str | None, *, cach
             problems.append(problem)
         first = first or pair
         parts.append(part_of(pair))
-        notes += [rows.note for rows in pair if rows is not None and rows.note]
+        notes += [rows.note for rows in pair[:2] if rows is not None and rows.note]
     if problems or first is None:
         raise DataError(*problems)
     if len(notes) > 4:
@@ -189,7 +210,8 @@ def open_pair(file: Path, inputs: str, targets: str | None, cache_bytes: int) ->
 
 def part_of(pair: Pair) -> Part:
     layouts = [
-        Layout(rows.block_rows if rows.chunked else 0, rows.row_bytes, rows.compressed) if rows is not None else None for rows in pair
+        Layout(rows.block_rows if rows.chunked else 0, rows.row_bytes, rows.compressed) if rows is not None else None
+        for rows in pair[:2]
     ]
     assert layouts[0] is not None
     return Part(pair.inputs.file, pair.inputs.length, layouts[0], layouts[1])
@@ -197,7 +219,7 @@ def part_of(pair: Pair) -> Part:
 
 def disagreement(first: Pair, other: Pair) -> str | None:
     """What makes a file unfit to be one set with the first."""
-    for a, b in zip(first, other, strict=True):
+    for a, b in zip(first[:2], other[:2], strict=True):
         if a is not None and b is not None and (a.shape, a.dtype) != (b.shape, b.dtype):
             return (
                 f"{b.file}: '{b.name}' has samples of shape {b.shape} and type {b.dtype}, but {a.file} has {a.shape} and {a.dtype}; "

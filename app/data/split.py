@@ -28,7 +28,9 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.length < 0 or self.validation < 0 or self.test < 0 or self.validation + self.test > 1 + 1e-9:
-            raise ValueError(f"a split of {self.length} samples into {self.validation} + {self.test} held out is not possible")
+            raise ValueError(
+                f"a split of {self.length} samples into {self.validation} + {self.test} held out is not possible"
+            )
 
     def count(self, part: str) -> int:
         """How many samples the part has."""

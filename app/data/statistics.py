@@ -49,7 +49,12 @@ class Statistics:
     def from_tree(cls, tree: dict[str, Any]) -> "Statistics":
         """The inverse of to_tree; arrays may come back as tensors."""
         arrays = {"mean", "std", "class_counts", "target_mean", "target_std"}
-        return cls(**{name: np.asarray(value) if name in arrays and value is not None else value for name, value in tree.items()})
+        return cls(
+            **{
+                name: np.asarray(value) if name in arrays and value is not None else value
+                for name, value in tree.items()
+            }
+        )
 
 
 class Job(NamedTuple):
@@ -96,7 +101,9 @@ def scan(
         raise ValueError(f"axis is {axis!r}, expected one of {AXES}")
     check_labels(source, classification)
     if split.count("train") == 0:
-        raise DataError(f"The training part is empty: {source.length} samples, {split.validation} validation and {split.test} test.")
+        raise DataError(
+            f"The training part is empty: {source.length} samples, {split.validation} validation and {split.test} test."
+        )
     job = Job(source, split, source.blocks(memory_bytes // 2), axis, channel_axis, classification)
     wide = int(np.prod(source.sample_shape)) if axis == "feature" else 1
     segments = max(1, min(SEGMENTS, memory_bytes // (4 * 16 * wide)))  # what is gathered must fit the memory too
@@ -158,7 +165,11 @@ def read_slices(job: Job, first: int, stop: int) -> Iterator[tuple[int, tuple[np
     """Blocks first:stop, in slices of about SLICE_BYTES: number of the first sample, inputs, targets (None without)."""
     source = job.source
     inputs = np.empty((job.blocks.most_rows, *source.sample_shape), source.dtype)
-    targets = None if source.target_dtype is None else np.empty((len(inputs), *(source.target_shape or ())), source.target_dtype)
+    targets = (
+        None
+        if source.target_dtype is None
+        else np.empty((len(inputs), *(source.target_shape or ())), source.target_dtype)
+    )
     step = max(1, SLICE_BYTES // max(1, inputs[0].nbytes))
     for start, end in zip(*(edge.tolist() for edge in job.blocks.bounds(np.arange(first, stop))), strict=True):
         rows = end - start
@@ -192,7 +203,9 @@ def check_finite(source: Source, name: str, start: int, rows: np.ndarray) -> Non
     bad = int(np.argmin(finite.reshape(len(rows), -1).all(axis=1)))
     file, row = source.where(start + bad)
     value = rows[bad][~finite[bad]].flat[0]
-    raise DataError(f"{file}: '{name}' holds {value} in sample {row} (counted from 0), expected finite numbers; repair or leave out such samples.")
+    raise DataError(
+        f"{file}: '{name}' holds {value} in sample {row} (counted from 0), expected finite numbers; repair or leave out such samples."
+    )
 
 
 def checked_labels(source: Source, start: int, targets: np.ndarray) -> np.ndarray:
@@ -231,7 +244,11 @@ def combine(source: Source, segments: list[Segment], axis: str) -> Statistics:
         return Statistics(mean, std, samples)
     largest = max(segment.largest for segment in segments)
     if largest >= 0:
-        counts = reduce(add_counts, [s.class_counts for s in segments if s.class_counts is not None], np.zeros(largest + 1, np.int64))
+        counts = reduce(
+            add_counts,
+            [s.class_counts for s in segments if s.class_counts is not None],
+            np.zeros(largest + 1, np.int64),
+        )
         return Statistics(mean, std, samples, largest + 1, counts)
     target_mean, target_std = constants(source, str(source.targets_name), [segment.targets for segment in segments])
     return Statistics(mean, std, samples, target_mean=target_mean, target_std=target_std)
@@ -246,5 +263,7 @@ def constants(source: Source, name: str, segments: list[Moments | None]) -> tupl
     with np.errstate(over="ignore"):
         mean32, std32 = total.mean.astype(np.float32), std.astype(np.float32)
     if not (np.isfinite(mean32).all() and np.isfinite(std32).all()):
-        raise DataError(f"{source.files[0]}: '{name}' holds values too large for 32-bit floating point (3.4e38); rescale them.")
+        raise DataError(
+            f"{source.files[0]}: '{name}' holds values too large for 32-bit floating point (3.4e38); rescale them."
+        )
     return mean32, std32

@@ -32,24 +32,26 @@ class Transform:
         shape = (stored[-1], *stored[:-1]) if self.layout == "channels_last" and len(stored) > 1 else tuple(stored)
         return (1, *shape) if self.add_channel and len(shape) == 2 else shape
 
-    def inputs(self, rows: np.ndarray) -> torch.Tensor:
-        """(M, ...) as stored -> (M, *sample_shape) float32, or int64 for tokens; always memory of its own."""
-        shape = (len(rows), *self.sample_shape(rows.shape[1:]))
-        if self.stored or self.tokens:
-            kept = rows.astype(np.int64) if self.tokens else rows.copy()
-            return torch.from_numpy(np.ascontiguousarray(self._moved(kept)).reshape(shape))
-        moved = torch.from_numpy(self._moved(rows))
-        result = torch.empty(moved.shape, dtype=torch.float32).copy_(moved)
-        if self.statistics is not None:
-            scale, shift = self._constants()
-            result.mul_(scale).add_(shift)
-        return result.view(shape)
+    def keeps(self, dtype: np.dtype) -> bool:
+        """Whether `inputs_` makes the rows themselves the tensor, for rows of this type."""
+        return self.stored or dtype == (np.int64 if self.tokens else np.float32)
 
-    def targets(self, rows: np.ndarray) -> torch.Tensor:
-        """(M,) or (M, ...) as stored -> (M,) int64 for class labels, else (M, ...) float32; always memory of its own."""
+    def inputs_(self, rows: np.ndarray) -> torch.Tensor:
+        """(M, ...) as stored -> (M, *sample_shape) float32, or int64 for tokens; uses up `rows` when `keeps` says so."""
+        moved = torch.from_numpy(self._moved(rows))
+        if not self.keeps(rows.dtype):
+            wanted = torch.int64 if self.tokens else torch.float32
+            moved = torch.empty(moved.shape, dtype=wanted).copy_(moved)
+        if self.statistics is not None and not (self.tokens or self.stored):
+            scale, shift = self._constants()
+            moved.mul_(scale).add_(shift)
+        return moved.contiguous().view(len(rows), *self.sample_shape(rows.shape[1:]))
+
+    def targets_(self, rows: np.ndarray) -> torch.Tensor:
+        """(M,) or (M, ...) as stored -> (M,) int64 for class labels, else (M, ...) float32; may use up `rows`."""
         if self.classification:
-            return torch.from_numpy(rows.reshape(len(rows)).astype(np.int64))
-        return torch.from_numpy(rows.astype(np.float32))
+            return torch.from_numpy(rows.reshape(len(rows)).astype(np.int64, copy=False))
+        return torch.from_numpy(rows.astype(np.float32, copy=False))
 
     def _moved(self, rows: np.ndarray) -> np.ndarray:
         """(M, ..., C) -> (M, C, ...), a view."""
@@ -62,7 +64,9 @@ class Transform:
             assert self.statistics is not None
             std = np.where(self.statistics.std == 0, np.float32(1), self.statistics.std).astype(np.float64)
             pair = (1 / std, -self.statistics.mean.astype(np.float64) / std)
-            scale, shift = (torch.from_numpy(np.ascontiguousarray(self._moved(a.astype(np.float32)[None])[0])) for a in pair)
+            scale, shift = (
+                torch.from_numpy(np.ascontiguousarray(self._moved(a.astype(np.float32)[None])[0])) for a in pair
+            )
             kept = (scale, shift)
             self.__dict__["_kept"] = kept
         return kept

@@ -24,7 +24,9 @@ def open_file(file: Path) -> h5py.File:
     except OSError as error:
         raise DataError(f"{file}: cannot be looked at ({error.strerror}).") from None
     if not stat.S_ISREG(mode):  # a named pipe would block for ever
-        raise DataError(f"{file}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}, expected an HDF5 file.")
+        raise DataError(
+            f"{file}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}, expected an HDF5 file."
+        )
     try:
         return h5py.File(file, "r", locking="best-effort")
     except (OSError, RuntimeError, ValueError) as error:
@@ -60,7 +62,9 @@ def find_dataset(file: Path, handle: h5py.File, name: str, cache_bytes: int) -> 
             check_sources(file, found, name)
             return with_cache(handle, found, cache_bytes)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: '{name}' cannot be opened ({why(error)}); it is damaged, or a link to what is not there.") from error
+        raise DataError(
+            f"{file}: '{name}' cannot be opened ({why(error)}); it is damaged, or a link to what is not there."
+        ) from error
     raise DataError(f"{file}: '{name}' is a group, expected a dataset{near_names(handle, name)}.")
 
 

@@ -39,19 +39,23 @@ class Rows:
         self.block_rows = dataset.chunks[0] if self.chunked else max(1, CONTIGUOUS_BYTES // max(1, self.row_bytes))
         self.note = " ".join(filter(None, (cut_note(file, name, dataset), missing_note(file, name, dataset)))) or None
         self._pipeline = plain_pipeline(dataset, self.dtype)
+        self._space = dataset.id.get_space()
+        self._memory_type = h5py.h5t.py_create(self.dtype)
 
     def read_into(self, start: int, out: np.ndarray) -> None:
-        """Fill `out` (n, ...) with the rows start:start+n.
+        """Fill `out` (n, ...), contiguous and of the type `dtype`, with the rows start:start+n.
 
         Collective over: none. Raises DataError when the rows are not there or the file is damaged.
         """
         stop = start + len(out)
         if start < 0 or stop > self.length:
-            raise DataError(f"{self.file}: samples {start} to {stop - 1} of '{self.name}' were asked for, it has {self.length}.")
+            raise DataError(
+                f"{self.file}: samples {start} to {stop - 1} of '{self.name}' were asked for, it has {self.length}."
+            )
         try:
             done = self._whole_chunks_into(start, out)
             if done < len(out):
-                self._dataset.read_direct(out, np.s_[start + done : stop], np.s_[done : len(out)])
+                self._slab_into(start + done, out[done:])
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise DataError(
                 f"{self.file}: samples {start} to {stop - 1} of '{self.name}' could not be read ({why(error)}); "
@@ -62,10 +66,15 @@ class Rows:
         """Close the file; a second call does nothing."""
         self._handle.close()
 
+    def _slab_into(self, start: int, out: np.ndarray) -> None:
+        """Read rows through HDF5; h5py's read_direct does the same with 100 us of Python a call."""
+        self._space.select_hyperslab((start,) + (0,) * len(self.shape), out.shape)
+        self._dataset.id.read(h5py.h5s.create_simple(out.shape), self._space, out, self._memory_type)
+
     def _whole_chunks_into(self, start: int, out: np.ndarray) -> int:
         """Read the leading whole chunks past HDF5's filters; the number of rows done, the rest is HDF5's."""
         rows = self.block_rows
-        if self._pipeline is None or start % rows or out.dtype != self.dtype or not out.flags.c_contiguous:
+        if self._pipeline is None or start % rows:
             return 0
         flat = out.reshape(-1).view(np.uint8)
         size = rows * self.row_bytes
