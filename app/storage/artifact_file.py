@@ -66,7 +66,7 @@ def read(path: Path, *, kind: str) -> StoredTree:
     with opened(path, kind=kind) as (root, found):
         try:
             return StoredTree(read_tree(root), found)
-        except (ValueError, OSError, KeyError, RuntimeError) as error:
+        except (ValueError, OSError, KeyError, RuntimeError, TypeError) as error:
             raise ArtifactError(f"{path}: its checksum is right, but Phalanx did not write it so: {error}") from error
 
 

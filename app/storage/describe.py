@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import ArtifactError
+from app.report.log import escaped
 from app.storage import artifact_file, header
 from app.storage.tree import unescape
 
@@ -27,10 +28,10 @@ def describe(path: Path) -> list[str]:
     try:
         if start.startswith(b"PHALANX\n"):
             with artifact_file.opened(path) as (file, found):
-                return _ours(path, file, found)
+                return [escaped(line) for line in _ours(path, file, found)]
         if _is_hdf5(path):
-            return _strangers(path, size)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+            return [escaped(line) for line in _strangers(path, size)]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: HDF5 cannot read it: {error}") from error
     header.peek(path, start, size)
     return []
@@ -146,7 +147,7 @@ def _hints(found: Sequence[tuple[str, Any]]) -> list[str]:
     """Which datasets could be the inputs and targets of a [data] table: numbers, and as many along axis 0."""
     by_length: dict[int, list[tuple[str, Any]]] = defaultdict(list)
     for place, dataset in found:
-        if dataset.shape and dataset.dtype.kind in "iufb" and dataset.shape[0] > 1:
+        if dataset.shape and _kind(dataset) in "iufb" and dataset.shape[0] > 1:
             by_length[dataset.shape[0]].append((place, dataset))
     lines = []
     for length, group in sorted(by_length.items(), reverse=True):
@@ -163,7 +164,7 @@ def _hints(found: Sequence[tuple[str, Any]]) -> list[str]:
 
 def _datasets(group: Any, prefix: str = "", seen: set[int] | None = None) -> list[tuple[str, Any]]:
     """Every dataset below a group with its path, in stored order, each group once; no links to elsewhere."""
-    from h5py import h5o
+    from h5py import Dataset, Group, h5o
 
     seen = set() if seen is None else seen
     found: list[tuple[str, Any]] = []
@@ -171,9 +172,9 @@ def _datasets(group: Any, prefix: str = "", seen: set[int] | None = None) -> lis
         if type(group.get(name, getlink=True)).__name__ != "HardLink":
             continue
         thing = group[name]
-        if hasattr(thing, "dtype") and hasattr(thing, "chunks"):
+        if isinstance(thing, Dataset):
             found.append((f"{prefix}{name}", thing))
-        elif hasattr(thing, "items"):
+        elif isinstance(thing, Group):
             address = h5o.get_info(thing.id).addr
             if address not in seen:
                 seen.add(address)
@@ -201,18 +202,49 @@ def _cells(place: str, dataset: Any, chunks: bool) -> list[str]:
         size_text(_bytes(dataset)),
     ]
     if chunks:
-        cells += [" x ".join(map(str, dataset.chunks)) if dataset.chunks else "-", dataset.compression or "-"]
+        cells += [_layout(dataset), _filters(dataset)]
     return cells
 
 
+def _layout(dataset: Any) -> str:
+    if dataset.is_virtual:
+        return "virtual"
+    return " x ".join(map(str, dataset.chunks)) if dataset.chunks else "-"
+
+
+def _filters(dataset: Any) -> str:
+    """Every filter of the chunks, also those that this HDF5 does not have."""
+    rules = dataset.id.get_create_plist()
+    found = [rules.get_filter(number) for number in range(rules.get_nfilters())]
+    known = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
+    return (
+        " + ".join(known.get(code) or label.decode("utf-8", "replace") or f"filter {code}" for code, *_, label in found)
+        or "-"
+    )
+
+
+def _kind(dataset: Any) -> str:
+    """numpy's letter for the kind of values; "V" for those that numpy does not know."""
+    try:
+        return str(dataset.dtype.kind)
+    except TypeError:
+        return "V"
+
+
 def _dtype(dataset: Any) -> str:
+    from h5py import check_string_dtype
+
     if "torch_dtype" in dataset.attrs:
         return _attribute(dataset.attrs["torch_dtype"])
-    return "text" if dataset.dtype.kind in "SO" else str(dataset.dtype)
+    try:
+        dtype = dataset.dtype
+    except TypeError:
+        return "unknown"
+    return "text" if check_string_dtype(dtype) else _attribute(dtype)
 
 
 def _bytes(dataset: Any) -> int:
-    return (dataset.size or 0) * dataset.dtype.itemsize
+    return (dataset.size or 0) * dataset.id.get_type().get_size()
 
 
 def _shown(dataset: Any) -> str:

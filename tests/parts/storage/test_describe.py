@@ -95,6 +95,27 @@ def test_a_stranger_with_rings_and_links_to_elsewhere(tmp_path):
     assert not any("soft" in line or "external" in line for line in lines)
 
 
+def test_a_stranger_with_odd_types_filters_and_names(tmp_path):
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w") as file:
+        file["compound"] = np.zeros(3, [("x", "f4"), ("y", "i2")])
+        file.create_dataset("shuffled", data=np.ones((10, 4)), chunks=(5, 4), shuffle=True, fletcher32=True)
+        file["\x1b[2Jname"] = 1.0
+        file["reference"] = np.array([file.ref], h5py.ref_dtype)
+        layout = h5py.VirtualLayout((10, 4), "f8")
+        layout[:] = h5py.VirtualSource("none.h5", "x", (10, 4))
+        file.create_virtual_dataset("joined", layout)
+        h5py.h5d.create(file.id, b"times", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((3,)))
+        file["type"] = np.dtype("f8")
+    lines = describe(path)
+    assert not any("\x1b" in line for line in lines)
+    assert any(line.startswith(r"\x1b[2Jname") for line in lines)
+    assert table(lines, "shuffled")[-2:] == ["5 x 4", "shuffle + fletcher32"]
+    assert table(lines, "joined")[-2:] == ["virtual", "-"]
+    assert table(lines, "times")[:4] == ["times", "3", "unknown", "12 B"]
+    assert "'x'" in table(lines, "compound")[2]
+
+
 def test_a_stranger_without_datasets(tmp_path):
     h5py.File(tmp_path / "a.h5", "w").close()
     assert "no datasets" in describe(tmp_path / "a.h5")
