@@ -51,6 +51,8 @@ class SharedMemory:
 
     def sum_(self, flats: Sequence[torch.Tensor]) -> None:
         """Sum flat contiguous CPU tensors in place. Collective over: data."""
+        if self._size == 1:
+            return
         for dtype in dict.fromkeys(flat.dtype for flat in flats):
             segments = self._segments(dtype)
             length = self._bytes // dtype.itemsize

@@ -164,7 +164,7 @@ class Watchdog:
         )
 
     def _show_stacks(self, states: dict[int, State]) -> None:
-        """The lowest late rank's, and those of ranks that do something else: a thousand equal ones would help nobody."""
+        """The lowest late rank's, and those of ranks that do something else; a thousand equal ones help nobody."""
         first = min(self._notes.late(), default=self._rank)
         waits_too = first in states and states[first].operation == self._state().operation
         if self._stacks_shown or (waits_too and first != self._rank):

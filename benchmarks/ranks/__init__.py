@@ -1,0 +1,1 @@
+"""What the benchmarks over several ranks launch."""

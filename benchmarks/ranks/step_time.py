@@ -1,0 +1,138 @@
+"""One rank of one contender of benchmarks.data_parallel: trains blocks of steps when it is told to, else sleeps."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Client
+from typing import NamedTuple
+
+from app.parallel import environment
+
+Step = Callable[[], None]
+
+
+class Contender(NamedTuple):
+    """Makes the step of a case; a barrier over the contender's ranks."""
+
+    step: Callable[[str], Step]
+    barrier: Callable[[], None]
+    about: str
+
+
+def ours(engine_name: str, rank: int) -> Contender:
+    """Our gradient sum; "none": the same step without a sum, the limit."""
+    environment.prepare(os.environ)
+    from app.parallel import gradients, world
+
+    here = world.start()
+    group = here.group(0, here.rank)
+    import torch
+
+    from benchmarks.ranks import models
+
+    wanted = engine_name if engine_name in ("mpi", "horovod") else "auto"
+    engine = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1, sizes=[])  # type: ignore[arg-type]
+    if engine_name == "none":
+        engine = gradients.NoSum()
+
+    def make(name: str) -> Step:
+        case = models.CASES[name]
+        torch.manual_seed(7)
+        network = case.build()
+        parameters = list(network.parameters())
+        summed = (
+            engine
+            if engine_name == "none"
+            else gradients.choose(
+                group,
+                wanted=wanted,
+                device_type="cpu",
+                hosts=1,
+                sizes=[],  # type: ignore[arg-type]
+            )
+        )
+        optimizer = models.Momentum(parameters)
+        inputs, targets = models.data(case, rank)
+        samples = case.batch * here.size
+
+        def step() -> None:
+            loss = torch.nn.functional.cross_entropy(network(inputs), targets, reduction="sum") / samples
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward()
+            summed.sum_([*(parameter.grad for parameter in parameters), loss.detach()])
+            optimizer.step()
+
+        return step
+
+    return Contender(make, here.barrier, engine.reason)
+
+
+def ddp(engine_name: str, rank: int) -> Contender:
+    """torch DistributedDataParallel over gloo, with torch's SGD or with the same optimizer as ours ("ddp-foreach")."""
+    import torch
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
+
+    from benchmarks.ranks import models
+
+    meeting = f"file://{os.environ['BENCHMARK_FOLDER']}/{engine_name}.store"
+    size = int(os.environ["BENCHMARK_RANKS"])
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+
+    def make(name: str) -> Step:
+        case = models.CASES[name]
+        torch.manual_seed(7)
+        network = DistributedDataParallel(case.build(), gradient_as_bucket_view=engine_name != "ddp-copy")
+        parameters = list(network.parameters())
+        optimizer: torch.optim.Optimizer | models.Momentum = models.Momentum(parameters)
+        if engine_name != "ddp-foreach":
+            optimizer = torch.optim.SGD(parameters, lr=models.RATE, momentum=models.MOMENTUM, foreach=True)
+        inputs, targets = models.data(case, rank)
+
+        def step() -> None:
+            loss = torch.nn.functional.cross_entropy(network(inputs), targets)
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+    return Contender(make, distributed.barrier, "torch DistributedDataParallel over gloo")
+
+
+def main() -> None:
+    """Called as `python -m benchmarks.ranks.step_time CONTENDER`, by mpirun."""
+    name = sys.argv[1]
+    rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
+    import torch
+
+    torch.set_num_threads(1)
+    contender = (ddp if name.startswith("ddp") else ours)(name, rank)
+    steps: dict[str, Step] = {}
+    with Client(os.path.join(os.environ["BENCHMARK_FOLDER"], "socket")) as parent:
+        parent.send((name, rank, os.getpid(), contender.about))
+        while order := parent.recv():
+            case, count = order
+            if case not in steps:
+                steps[case] = contender.step(case)
+            parent.send(block(steps[case], count, contender.barrier))
+    sys.stdout.flush()
+    os._exit(0)  # the benchmark is over; no need to part in order
+
+
+def block(step: Step, count: int, barrier: Callable[[], None]) -> float:
+    """Seconds per step of a block, after one step to warm the caches up."""
+    barrier()
+    step()
+    barrier()
+    begin = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - begin) / count
+
+
+if __name__ == "__main__":
+    main()
