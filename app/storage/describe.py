@@ -101,18 +101,16 @@ def _checkpoint_facts(file: Any) -> dict[str, str]:
 
 
 def _run_facts(file: Any) -> dict[str, str]:
-    return {unescape(name): _final(group) for name, group in file.items() if hasattr(group, "items")}
-
-
-def _final(group: Any) -> str:
-    """The scalars of a phase and the last row of its tables."""
-    parts = []
-    for place, dataset in _datasets(group):
+    """Per phase and group in it: the scalars, and of a table the last row."""
+    facts: dict[str, list[str]] = {"phase": []}  # which phase wrote the file last says nothing here
+    for place, dataset in _datasets(file.get("phases", {})):
+        parent, _, name = place.rpartition("/")
         if dataset.shape == ():
-            parts.append(f"{place} {_shown(dataset)}")
-        elif dataset.shape is not None and len(dataset.shape) == 1 and dataset.size and dataset.dtype.kind in "iuf":
-            parts.append(f"{place} {_number(dataset[-1])} (last of {dataset.size})")
-    return ", ".join(parts[:_FACTS_SHOWN])
+            facts.setdefault(parent, []).append(f"{unescape(name)} {_shown(dataset)}")
+        elif dataset.shape is not None and len(dataset.shape) == 1 and dataset.size:
+            row = facts.setdefault(parent, [f"last of {dataset.size:,}:"])
+            row.append(f"{unescape(name)} {_number(dataset[-1])}")
+    return {unescape(place): ", ".join(parts).replace(":,", ":") for place, parts in facts.items()}
 
 
 _KINDS = {"network": _network_facts, "checkpoint": _checkpoint_facts, "run": _run_facts}

@@ -60,11 +60,13 @@ def test_a_checkpoint(tmp_path):
 
 def test_a_run(tmp_path):
     results = Results(tmp_path / "run.h5")
-    results.append(("teacher", "epochs"), {"loss": [0.5, 0.25], "accuracy": [0.8, 0.9]}, PROVENANCE)
-    results.update({"teacher": {"state": "done"}, "score": {"accuracy": 0.97}}, PROVENANCE)
+    results.append(("phases", "teacher", "epochs"), {"loss": [0.5, 0.25], "accuracy": [0.8, 0.9]}, PROVENANCE)
+    results.update({"phases": {"teacher": {"state": "done"}, "score": {"accuracy": 0.97}}}, PROVENANCE)
     found = facts(describe(results.path))
-    assert found["teacher"] == "epochs/loss 0.25 (last of 2), epochs/accuracy 0.9 (last of 2), state done"
+    assert found["teacher"] == "state done"
+    assert found["teacher/epochs"] == "last of 2: loss 0.25, accuracy 0.9"
     assert found["score"] == "accuracy 0.97"
+    assert "phase" not in found
 
 
 def test_a_stranger_with_rings_and_links_to_elsewhere(tmp_path):
