@@ -216,7 +216,7 @@ def _say_start(options: Options, world: Any, job: Job, log: Log, own: str) -> No
                 f"phalanx {app.__version__}: {options.file} -> {folder_of(job.given)}",
                 f"Python {platform.python_version()}, {versions}",
                 f"{world.library}, thread level {world.thread_level}",
-                f"{world.size} ranks on {hosts} host{'s' if hosts > 1 else ''},"
+                f"{world.size} rank{'s' if world.size > 1 else ''} on {hosts} host{'s' if hosts > 1 else ''},"
                 f" grid {job.plan.grid} (replicas x stages)",
                 *(f"rank {rank} on {world.hosts[rank]}: {what}" for rank, what in enumerate(everyone)),
             ]

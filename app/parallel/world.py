@@ -63,15 +63,15 @@ class World:
     def agree(self, error: PhalanxError | None) -> None:
         """Every rank passes its error or None; if any has one, all raise the lowest rank's. Collective over: world.
 
-        The text names the rank, unless every rank found the very same thing.
+        The text names the rank, unless it is rank 0 (which acts for all) or every rank found the very same thing.
         """
         found = self.allgather(None if error is None else (type(error), error.problems))
         for rank, one in enumerate(found):
             if one is not None:
                 kind, problems = one
-                if any(other != one for other in found):
+                if rank and any(other != one for other in found):
                     problems = tuple(f"rank {rank} on {self.hosts[rank]}: {text}" for text in problems)
-                raise kind(*problems)
+                raise kind(*problems).on_every_rank()
 
     def group(self, color: int, key: int) -> Group:
         """The ranks that pass the same color, in the order of key. Collective over: world."""

@@ -228,5 +228,5 @@ def _gradient_sum(context: Context, network: nn.Module) -> GradientSum:
         hosts=hosts,
         sizes=[p.numel() for p in network.parameters()],
     )
-    context.log.info(f"gradients are summed by {chosen.name}: {chosen.reason}")
+    context.log.info(f"gradients are summed by {chosen.reason}")
     return chosen
