@@ -139,11 +139,13 @@ def _run(options: Options, world: Any, place: _Place) -> int:
     run_id = world.bcast(job.progress.run_id if job.progress else uuid.uuid4().hex)
     provenance = Provenance("phalanx", app.__version__, resolved_text(job.given), run_id, "")
     before = job.progress or RunProgress(run_id, {})
-    context = _context(options, world, job, folder, log, provenance, place)
     try:
+        context = _context(options, world, job, folder, log, provenance, place)
         rows = _walk(context, replace(before, input=resolved_dict(job.given)))
-    finally:
-        context.watchdog.stop()
+    except PhalanxError as error:
+        log.note("\n".join(["stopped:", *error.problems]))
+        raise
+    context.watchdog.stop()
     log.info("\n".join([f"done; results in {folder_of(job.given)}", *summary_table(rows)]))
     log.close()
     return 0

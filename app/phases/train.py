@@ -22,8 +22,10 @@ from app.phases.context.reading import metrics_of, read_batches, sum_of
 from app.plan.microbatches import steps_per_epoch
 from app.plan.plan import PhasePlan, loss_of
 from app.report.progress import Progress
-from app.report.timers import spread, spread_lines
+from app.report.timers import spread, spread_line
 from app.storage.checkpoints import Checkpoints
+
+SHOWN = ("loss", "validation_loss", "validation_accuracy", "validation_rmse", "validation_r2")
 
 
 def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
@@ -152,7 +154,7 @@ class _Work:
             )
             self.saved = time.monotonic()
 
-    def _report(self, row: dict[str, float], samples_s: float, better: bool) -> None:
+    def _report(self, row: dict[str, float], samples_per_s: float, better: bool) -> None:
         """Where the epoch's time went over the ranks, and its line in the log. Collective over: world."""
         context, training = self.context, self.training
         with context.watchdog.operation("gathering of times"):
@@ -160,20 +162,16 @@ class _Work:
         context.timers.reset()
         spreads = spread(per_rank, context.world.hosts)
         training.timings.append(
-            {"epoch": row["epoch"], "samples_per_s": samples_s}
+            {"epoch": row["epoch"], "samples_per_s": samples_per_s}
             | {f"{name}_{kind}": getattr(s, kind) for name, s in spreads.items() for kind in ("min", "median", "max")}
         )
         if not context.speaks:
             return
-        numbers = "  ".join(
-            f"{name.replace('_', ' ')} {row[name]:.4f}" for name in row if name not in ("epoch", "rate")
-        )
+        numbers = "  ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in row if name in SHOWN)
         context.log.info(
             f"{self.phase.name} epoch {row['epoch']}/{self.phase.epochs}  {numbers}  rate {row['rate']:.2e}"
-            f"  {samples_s:,.0f} samples/s{'  best so far' if better else ''}"
+            f"  {samples_per_s:,.0f} samples/s{'  best so far' if better else ''}\n{spread_line(spreads)}"
         )
-        for line in spread_lines(spreads):
-            context.log.debug(line)
         if time.monotonic() - self.reported >= context.plan.input.run.log_seconds:
             self._write_results()
 

@@ -92,11 +92,9 @@ def spread(per_rank: Sequence[Mapping[str, float]], hosts: Sequence[str]) -> dic
     return result
 
 
-def spread_lines(spreads: Mapping[str, Spread]) -> list[str]:
-    """The spreads as lines of a log: `communicate  min 0.10  median 0.12  max 0.31 s  slowest rank 3 on node7`."""
-    width = max((len(name) for name in spreads), default=0)
-    return [
-        f"{name:<{width}}  min {row.min:8.3f}  median {row.median:8.3f}  max {row.max:8.3f} s"
-        f"  slowest rank {row.slowest_rank} on {row.host}"
-        for name, row in spreads.items()
-    ]
+def spread_line(spreads: Mapping[str, Spread]) -> str:
+    """One line: `seconds (min/median/max over ranks): read 0.01/0.01/0.02, ...; slowest to compute: rank 3 on node7`."""
+    times = ", ".join(f"{name} {row.min:.3f}/{row.median:.3f}/{row.max:.3f}" for name, row in spreads.items())
+    slowest = spreads.get("compute")
+    named = f"; slowest to compute: rank {slowest.slowest_rank} on {slowest.host}" if slowest else ""
+    return f"seconds (min/median/max over ranks): {times}{named}"

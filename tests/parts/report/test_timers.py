@@ -3,7 +3,7 @@
 import pytest
 
 from app.report import timers as module
-from app.report.timers import Spread, Timers, spread, spread_lines
+from app.report.timers import Spread, Timers, spread, spread_line
 
 
 @pytest.fixture
@@ -83,16 +83,9 @@ def test_totals_and_reset_within_a_block(clock):
     assert timers.totals() == {"read": 0}
 
 
-def test_the_spread_over_ranks():
-    per_rank = [{"read": 1.0, "compute": 5.0}, {"read": 4.0, "compute": 5.0}, {"read": 2.0}]
-    found = spread(per_rank, ["node1", "node1", "node2"])
-    assert found == {"read": Spread(1, 2, 4, 1, "node1"), "compute": Spread(0, 5, 5, 0, "node1")}
-    assert spread_lines(found) == [
-        "read     min    1.000  median    2.000  max    4.000 s  slowest rank 1 on node1",
-        "compute  min    0.000  median    5.000  max    5.000 s  slowest rank 0 on node1",
-    ]
-
-
-def test_the_spread_of_no_timers():
-    assert spread([{}, {}], ["a", "b"]) == {}
-    assert spread_lines({}) == []
+def test_the_spread_is_one_line_that_names_the_slowest_rank() -> None:
+    found = {"read": Spread(0.1, 0.2, 0.3, 2, "node2"), "compute": Spread(1.0, 1.5, 2.0, 1, "node7")}
+    assert spread_line(found) == (
+        "seconds (min/median/max over ranks): read 0.100/0.200/0.300, compute 1.000/1.500/2.000"
+        "; slowest to compute: rank 1 on node7"
+    )
