@@ -1,4 +1,4 @@
-"""Make a synthetic HDF5 set of any size: uint8 images (N, C, H, W) whose class can be learnt, and labels, in whole-sample chunks.
+"""Make a synthetic HDF5 set of any size: uint8 images (N, C, H, W) whose class can be learnt, and labels.
 
 python -m benchmarks.make_synthetic set.h5 --gib 3
 """
@@ -13,7 +13,7 @@ PIECE_BYTES = 32 * 2**20  # made and written at once
 
 
 def images(numbers: np.ndarray, labels: np.ndarray, shape: tuple[int, int, int], seed: int) -> np.ndarray:
-    """Images (n, C, H, W) uint8 of the sample numbers: a smooth pattern of the class, its place varied, and fine noise."""
+    """Images (n, C, H, W) uint8 of the sample numbers: a pattern of the class, its place varied, and fine noise."""
     channels, height, width = shape
     generator = np.random.default_rng((seed, int(numbers[0])))
     y, x = np.linspace(0, 2 * np.pi, height), np.linspace(0, 2 * np.pi, width)

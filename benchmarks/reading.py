@@ -167,7 +167,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        f"{'samples/s, medians':24} {'ours':>12} {'DataLoader':>12} {'limit':>12} {'over DataLoader':>19} {'of the limit':>21}"
+        f"{'samples/s, medians':24} {'ours':>12} {'DataLoader':>12} {'limit':>12} "
+        f"{'over DataLoader':>19} {'of the limit':>21}"
     )
     with tempfile.TemporaryDirectory(prefix="phalanx-reading-") as folder:
         found = {name: measure(name, Path(folder), args.repeats) for name in args.cases}

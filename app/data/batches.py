@@ -25,8 +25,10 @@ SHARED_WINDOWS = (
 
 
 class Microbatch(NamedTuple):
-    """Microbatch `number` (from 0, within its batch, over all replicas): inputs (M, ...) float32 or int64, targets (M,) int64
-    or (M, ...) float32 (None without targets), `samples` (M,) int64 their numbers in the source."""
+    """Microbatch `number` (from 0, within its batch, over all replicas) and the numbers of its samples in the source.
+
+    inputs (M, ...) float32 or int64, targets (M,) int64 or (M, ...) float32 (None without targets), samples (M,) int64.
+    """
 
     number: int
     inputs: torch.Tensor
@@ -43,7 +45,7 @@ class Batch(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How an epoch will be read: blocks, blocks of a window, windows in memory, and the most bytes they take on this replica."""
+    """How an epoch will be read: blocks, blocks of a window, windows in memory, the most bytes they take."""
 
     blocks: Blocks
     window_blocks: int
@@ -79,9 +81,10 @@ def reading(
     peak = windows * window_blocks * block_bytes + block_bytes
     if owned and peak > memory_bytes:
         raise DataError(
-            f"{source.files[0]}: '{source.inputs_name}' is read in blocks of {mib(block_bytes)} (one chunk, {blocks.most_rows} samples), "
-            f"of which {windows + 1} must be in memory at a time for batches of {lanes} microbatches: {mib(peak)}, but "
-            f"{mib(memory_bytes)} are allowed; allow more memory, choose a larger microbatch, or write the file with smaller chunks."
+            f"{source.files[0]}: '{source.inputs_name}' is read in blocks of {mib(block_bytes)} "
+            f"(one chunk, {blocks.most_rows} samples), of which {windows + 1} must be in memory at a time "
+            f"for batches of {lanes} microbatches: {mib(peak)}, but {mib(memory_bytes)} are allowed; "
+            "allow more memory, choose a larger microbatch, or write the file with smaller chunks."
         )
     return Reading(blocks, window_blocks, windows, peak, source.block_notes(limit))
 
@@ -107,14 +110,14 @@ def batches(
     memory_bytes: int,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch from `start_step` on, with this replica's microbatches, at most `memory_bytes` in memory.
+    """The batches of one epoch from `start_step` on, with this replica's microbatches, within `memory_bytes`.
 
     `part` is of split.PARTS, or "all". shuffle=False: file order. Every replica gets the same number of batches.
     Collective over: none. Raises DataError for a damaged file, or chunks too large for `memory_bytes`.
     """
     plan = reading(
-        source, batch_size=batch_size, microbatch_size=microbatch_size, replica=replica, replicas=replicas, shuffle=shuffle,
-        memory_bytes=memory_bytes,
+        source, batch_size=batch_size, microbatch_size=microbatch_size, replica=replica, replicas=replicas,
+        shuffle=shuffle, memory_bytes=memory_bytes,
     )  # fmt: skip
     count = split.count(part)
     owned = order.lanes(count, batch_size, microbatch_size)[replica::replicas]
@@ -151,7 +154,7 @@ def lane_windows(
     seed: int,
     epoch: int,
 ) -> Iterator[Window]:
-    """The lane's windows; first windows grow from lane to lane, so that lanes need their next ones at different steps."""
+    """The lane's windows; first windows grow from lane to lane, so that lanes need their next at different steps."""
     total = -(-batch_size // microbatch_size)
     lead = max(1, size * (lane.number + 1) // (total + 1))
     return order.shuffled_windows(run, lane, start_step, size, lead, seed, epoch)
@@ -164,7 +167,7 @@ def members_before(blocks: Blocks, split: Split, part: str) -> np.ndarray:
 
 
 class Samples:
-    """Takes microbatches out of the windows that a reader delivers. Windows come in the order in which they are needed."""
+    """Takes microbatches out of the windows that a reader delivers in the order in which they are needed."""
 
     def __init__(self, reader: Reader, source: Source, transform: Transform, most: int, pin: bool) -> None:
         self._reader, self._source, self._transform, self._pin = reader, source, transform, pin
@@ -180,7 +183,7 @@ class Samples:
         """The next `size` samples of a stream as microbatch `number`."""
         source, done = self._source, 0
         inputs = np.empty((size, *source.sample_shape), source.dtype) if self._own else self._gathered[:size]
-        targets = None if source.target_dtype is None else np.empty((size, *source.target_shape), source.target_dtype)
+        targets = source.empty_targets(size)
         samples = np.empty(size, np.int64)
         while done < size:
             (window, buffers), used = self._current.get(stream) or self._open(stream)
@@ -188,7 +191,7 @@ class Samples:
             to, rows = slice(done, done + count), window.rows[used : used + count]
             # mode="clip": the default mode copies through a buffer; rows are within the window by construction.
             np.take(buffers.inputs, rows, axis=0, out=inputs[to], mode="clip")
-            if targets is not None:
+            if targets is not None and buffers.targets is not None:
                 np.take(buffers.targets, rows, axis=0, out=targets[to], mode="clip")
             samples[to] = window.samples[used : used + count]
             done += count

@@ -12,7 +12,7 @@ CONTIGUOUS_BYTES = 2**20  # a block of a dataset without chunks
 
 
 class Layout(NamedTuple):
-    """How one dataset of one file lies: rows of a chunk (0: no chunks), bytes of a row, whether a chunk must be undone whole."""
+    """How a dataset lies in a file: rows of a chunk (0: no chunks), bytes of a row, whether chunks are undone whole."""
 
     chunk_rows: int
     row_bytes: int
@@ -20,10 +20,10 @@ class Layout(NamedTuple):
 
 
 def block_rows(inputs: Layout, targets: Layout | None, limit_bytes: int) -> int:
-    """Samples of a block of one file, at most about `limit_bytes` unless a single chunk that must be undone whole is larger.
+    """Samples of a block of one file: about `limit_bytes` at most, unless one chunk that must be undone is larger.
 
-    First choice: every chunk of both datasets is read once. Next: once for the inputs, at most twice for the targets. Last:
-    once for the inputs. Collective over: none.
+    First choice: every chunk of both datasets is read once. Next: once for the inputs, at most twice for the targets.
+    Last: once for the inputs. Collective over: none.
     """
     bytes_each = inputs.row_bytes + (targets.row_bytes if targets else 0)
     most = max(1, limit_bytes // max(1, bytes_each))

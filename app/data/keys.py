@@ -8,8 +8,8 @@ SPLIT, BLOCKS, WINDOW = 1, 2, 3  # what a key is for, so that no two uses share 
 def permutation(length: int, seed: int, *key: int) -> np.ndarray:
     """A permutation (length,) int64 that depends on the seed and the key alone. Collective over: none.
 
-    Sorted raw Philox words instead of Generator.permutation: numpy promises the words, not the method (NEP 19). Each word
-    carries its place in its low bits, so all are different and every sorting method gives the same order.
+    Sorted raw Philox words instead of Generator.permutation: numpy promises the words, not the method (NEP 19).
+    Each word carries its place in its low bits, so all are different and every sorting method gives the same order.
     """
     words = np.random.Philox(np.random.SeedSequence((seed, *key))).random_raw(length)
     low = np.uint64((1 << max(1, length).bit_length()) - 1)

@@ -13,7 +13,7 @@ class Memory:
         self._lock = threading.Lock()
 
     def lend(self, size: int) -> np.ndarray:
-        """At least `size` bytes (n,) uint8: the kept ones when they are free and enough, else fresh ones in their place."""
+        """At least `size` bytes (n,) uint8: the kept ones when they are free and enough, else fresh ones."""
         with self._lock:
             kept, self._kept = self._kept, None
         return kept if kept is not None and len(kept) >= size else np.empty(size, np.uint8)

@@ -1,4 +1,4 @@
-"""Mean and sum of squared deviations, mergeable (Chan, Golub, LeVeque 1983), in float64 and in an order that never varies."""
+"""Mean and sum of squared deviations, mergeable (Chan, Golub, LeVeque 1983), float64, in one order."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 class Moments(NamedTuple):
-    """`count` numbers a cell, their mean and their squared deviations from it, float64, broadcastable to a sample."""
+    """`number` values a cell, their mean and their squared deviations from it, float64, broadcastable to a sample."""
 
-    count: int
+    number: int
     mean: np.ndarray
     squares: np.ndarray
 
@@ -33,8 +33,10 @@ def merge(a: Moments | None, b: Moments | None) -> Moments | None:
     """Moments of both together."""
     if a is None or b is None:
         return b if a is None else a
-    count = a.count + b.count
+    count = a.number + b.number
     apart = b.mean - a.mean
     return Moments(
-        count, a.mean + apart * (b.count / count), a.squares + b.squares + apart * apart * (a.count * (b.count / count))
+        count,
+        a.mean + apart * (b.number / count),
+        a.squares + b.squares + apart * apart * (a.number * (b.number / count)),
     )

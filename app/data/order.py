@@ -1,7 +1,8 @@
 """The order of an epoch: pure arithmetic on blocks and sample numbers that knows neither files nor threads.
 
-Microbatch j of every batch comes from lane j, a contiguous run of the samples along the permuted blocks. So which samples a
-microbatch holds depends on the input file alone, and a replica that owns every n-th microbatch reads only its lanes' chunks.
+Microbatch j of every batch comes from lane j, a contiguous run of the samples along the permuted blocks. So which
+samples a microbatch holds depends on the input file alone, and a replica that owns every n-th microbatch reads only
+its lanes' chunks.
 """
 
 import heapq
@@ -18,7 +19,7 @@ SPARE_WINDOWS = 2  # read ahead of those in use
 
 
 class Lane(NamedTuple):
-    """The samples of microbatch `number` over an epoch: positions first:first+length, `take` of them in a full batch."""
+    """The samples of microbatch `number` over an epoch: positions first:first+length, `take` in a full batch."""
 
     number: int
     first: int
@@ -29,9 +30,9 @@ class Lane(NamedTuple):
 class Window(NamedTuple):
     """Samples that are in memory together; the first `skip` are not used (a resumed epoch).
 
-    The blocks `starts` to `stops` are read one behind the other into the window's memory. In their order of use, the samples
-    have the numbers `samples` (n,) and lie at `rows` (n,) of that memory. `step` is the step that first needs the window,
-    `stream` who uses it: (step, stream) is the order in which windows are needed.
+    The blocks `starts` to `stops` are read one behind the other into the window's memory. In their order of use, the
+    samples have the numbers `samples` (n,) and lie at `rows` (n,) of that memory. `step` is the step that first needs
+    the window, `stream` who uses it: (step, stream) is the order in which windows are needed.
     """
 
     step: int
@@ -79,13 +80,13 @@ def microbatch_size_at(lane: Lane, step: int) -> int:
 def epoch_order(
     blocks: Blocks, split: Split, part: str, before: np.ndarray, seed: int, epoch: int, shuffle: bool
 ) -> Epoch:
-    """The blocks permuted by (seed, epoch), or in file order. `before` (blocks + 1,) counts the members before each block's edge."""
+    """The blocks permuted by (seed, epoch), or in file order; `before` (blocks + 1,): members before block edges."""
     order = keys.permutation(blocks.count, seed, keys.BLOCKS, epoch) if shuffle else np.arange(blocks.count)
     return Epoch(blocks, split, part, order, np.cumsum(np.diff(before)[order]))
 
 
 def members_of(epoch: Epoch, first: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Members of the blocks order[first:stop] in that order: samples (n,), block of each (n,), starts and stops of the blocks."""
+    """Members of the blocks order[first:stop]: samples (n,), block of each (n,), starts and stops of the blocks."""
     starts, stops = epoch.blocks.bounds(epoch.order[first:stop])
     lengths = stops - starts
     block = np.repeat(np.arange(len(starts)), lengths)
@@ -108,7 +109,7 @@ def window_of(
 def shuffled_windows(
     epoch: Epoch, lane: Lane, start_step: int, size: int, lead: int, seed: int, number: int
 ) -> Iterator[Window]:
-    """The windows of one lane from `start_step` on: `size` blocks each, the first only `lead` so that lanes do not all end at once.
+    """The windows of one lane from `start_step` on: `lead` blocks in the first, then `size` in each.
 
     `number` is the epoch's number: samples inside a window are permuted by (seed, epoch, lane, window).
     """
@@ -143,7 +144,7 @@ def shuffled_windows(
 def ordered_windows(
     epoch: Epoch, owned: tuple[Lane, ...], batch_size: int, microbatch_size: int, start_step: int, size: int
 ) -> Iterator[Window]:
-    """The windows of one replica in file order, as one stream: the replica's samples in a run of at most `size` blocks each."""
+    """The windows of one replica in file order, as one stream; each has a run of at most `size` blocks."""
     takes = np.array([lane.take for lane in owned], np.int64)
     bases = np.cumsum(takes) - takes
     offsets = np.array([lane.number * microbatch_size for lane in owned], np.int64)

@@ -29,8 +29,8 @@ class Filled(NamedTuple):
 class Reader:
     """Reads `windows` in their order into `count` buffers of `rows` samples each.
 
-    Use as a context manager: leaving it ends the thread, at the latest after the block being read. What `next` delivered
-    is the source's memory and must not be used after `release` or after leaving. Collective over: none.
+    Use as a context manager: leaving it ends the thread, at the latest after the block being read. What `next`
+    delivered is the source's memory and must not be used after `release` or after leaving. Collective over: none.
     """
 
     def __init__(self, source: Source, windows: Iterator[Window], count: int, rows: int) -> None:
@@ -91,18 +91,20 @@ class Reader:
         return True
 
 
+def shapes(source: Source, rows: int) -> list[tuple[tuple[int, ...], np.dtype]]:
+    """Shape and type of the buffers for so many samples: inputs, then targets if there are any."""
+    found = [((rows, *source.sample_shape), source.dtype)]
+    if source.target_dtype is not None and source.target_shape is not None:
+        found.append(((rows, *source.target_shape), source.target_dtype))
+    return found
+
+
 def buffer_bytes(source: Source, rows: int) -> int:
     """Bytes of buffers for so many samples."""
-    inputs = carved_bytes((rows, *source.sample_shape), source.dtype)
-    return (
-        inputs
-        if source.target_dtype is None
-        else inputs + carved_bytes((rows, *source.target_shape), source.target_dtype)
-    )
+    return sum(carved_bytes(shape, dtype) for shape, dtype in shapes(source, rows))
 
 
 def cut_buffers(source: Source, carver: Carver, rows: int) -> Buffers:
     """Buffers for so many samples."""
-    inputs = carver.cut((rows, *source.sample_shape), source.dtype)
-    targets = None if source.target_dtype is None else carver.cut((rows, *source.target_shape), source.target_dtype)
-    return Buffers(inputs, targets)
+    inputs, *targets = (carver.cut(shape, dtype) for shape, dtype in shapes(source, rows))
+    return Buffers(inputs, targets[0] if targets else None)

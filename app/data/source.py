@@ -45,8 +45,9 @@ class Part(NamedTuple):
 class Source:
     """Samples 0..length-1 of all files, in the order given; made by `open_source`. Safe to read from several threads.
 
-    `sample_shape`, `dtype` are of a stored sample, `target_shape` (() for one number), `target_dtype` of its target (None
-    without targets). `notes` are sentences for the user's log, `memory` is what readers borrow for their windows. Collective over: none.
+    `sample_shape`, `dtype` are of a stored sample, `target_shape` (() for one number), `target_dtype` of its target
+    (None without targets). `notes` are sentences for the user's log, `memory` is what readers borrow for their windows.
+    Collective over: none.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class Source:
             times = undone_times(part.inputs, self._pressing(part), rows)
             if part.targets and times > 2:
                 notes.append(
-                    f"{part.file}: each chunk of '{self.targets_name}' ({part.targets.chunk_rows} samples) is read about {times:.0f} "
-                    f"times an epoch, because blocks of {rows} samples are what the memory allows; give data more memory, or write "
-                    f"'{self.targets_name}' with chunks of {part.inputs.chunk_rows or rows} samples."
+                    f"{part.file}: each chunk of '{self.targets_name}' ({part.targets.chunk_rows} samples) is read "
+                    f"about {times:.0f} times an epoch, because blocks of {rows} samples are what the memory allows; "
+                    f"give data more memory, or write '{self.targets_name}' "
+                    f"with chunks of {part.inputs.chunk_rows or rows} samples."
                 )
         return tuple(notes)
 
@@ -114,6 +116,12 @@ class Source:
         """The file of a sample and its row there."""
         number = bisect_right(self._starts, sample) - 1
         return self.files[number], sample - self._starts[number]
+
+    def empty_targets(self, samples: int) -> np.ndarray | None:
+        """Fresh memory for the targets of so many samples; None without targets."""
+        if self.target_dtype is None or self.target_shape is None:
+            return None
+        return np.empty((samples, *self.target_shape), self.target_dtype)
 
     def close(self) -> None:
         """Close all files; reading opens them again."""
@@ -148,7 +156,8 @@ class Source:
         pair = open_pair(self.files[number], self.inputs_name, self.targets_name, cache)
         if pair.inputs.length != self._parts[number].length:
             raise DataError(
-                f"{self.files[number]}: now has {pair.inputs.length} samples, it had {self._parts[number].length}; start again."
+                f"{self.files[number]}: now has {pair.inputs.length} samples, "
+                f"it had {self._parts[number].length}; start again."
             )
         if self._keeps_targets and pair.targets is not None:
             kept = np.empty((pair.targets.length, *pair.targets.shape), pair.targets.dtype)
@@ -162,8 +171,8 @@ def open_source(files: Sequence[Path], inputs: str, targets: str | None, *, cach
     """Look at every file and make them one set. `cache_bytes` bounds what is kept of the targets: all when they
     are so few, else HDF5's cache of undone chunks.
 
-    Collective over: none. Raises DataError for what a file may be (see storage.rows), lengths of inputs and targets that
-    differ, files that disagree in shape or type; every bad file is named.
+    Collective over: none. Raises DataError for what a file may be (see storage.rows), lengths of inputs and targets
+    that differ, files that disagree in shape or type; every bad file is named.
     """
     if not files:
         raise DataError("The data table names no file, expected at least one HDF5 file.")
@@ -192,19 +201,21 @@ def open_source(files: Sequence[Path], inputs: str, targets: str | None, *, cach
 
 def open_pair(file: Path, inputs: str, targets: str | None, cache_bytes: int) -> Pair:
     """Open both datasets of one file and compare their lengths."""
-    pair = Pair(open_rows(file, inputs, cache_bytes=INPUTS_CACHE), None)
+    found = open_rows(file, inputs, cache_bytes=INPUTS_CACHE)
     if targets is None:
-        return pair
+        return Pair(found, None)
     try:
-        pair = Pair(pair.inputs, open_rows(file, targets, cache_bytes=cache_bytes))
-        if pair.inputs.length != pair.targets.length:
-            raise DataError(
-                f"{file}: '{inputs}' has {pair.inputs.length} samples but '{targets}' has {pair.targets.length}; "
-                "axis 0 must be the sample in both and they must have the same length."
-            )
+        wanted = open_rows(file, targets, cache_bytes=cache_bytes)
     except DataError:
-        pair.close()
+        found.close()
         raise
+    pair = Pair(found, wanted)
+    if found.length != wanted.length:
+        pair.close()
+        raise DataError(
+            f"{file}: '{inputs}' has {found.length} samples but '{targets}' has {wanted.length}; "
+            "axis 0 must be the sample in both and they must have the same length."
+        )
     return pair
 
 
@@ -222,8 +233,8 @@ def disagreement(first: Pair, other: Pair) -> str | None:
     for a, b in zip(first[:2], other[:2], strict=True):
         if a is not None and b is not None and (a.shape, a.dtype) != (b.shape, b.dtype):
             return (
-                f"{b.file}: '{b.name}' has samples of shape {b.shape} and type {b.dtype}, but {a.file} has {a.shape} and {a.dtype}; "
-                "files of one set must agree."
+                f"{b.file}: '{b.name}' has samples of shape {b.shape} and type {b.dtype}, "
+                f"but {a.file} has {a.shape} and {a.dtype}; files of one set must agree."
             )
     return None
 

@@ -1,4 +1,4 @@
-"""Which sample is for training, validation or test: arithmetic on sample numbers, no array of the length of the data."""
+"""Which sample is for training, validation or test: arithmetic on sample numbers, no array as long as the data."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +17,9 @@ SLAB = 64 * STRATUM  # samples looked at at once when counting
 class Split:
     """`length` samples divided by fractions; exact in total, independent of the chunks. Collective over: none.
 
-    Within each stratum of 4096 samples a keyed permutation gives every sample a rank; the lowest ranks are the test part, the
-    next the validation part, the rest is for training. Part names: PARTS, and "all". Raises ValueError for impossible fractions.
+    Within each stratum of 4096 samples a keyed permutation gives every sample a rank; the lowest ranks are the test
+    part, the next the validation part, the rest is for training. Part names: PARTS, and "all". Raises ValueError for
+    impossible fractions.
     """
 
     length: int
@@ -34,8 +35,8 @@ class Split:
 
     def count(self, part: str) -> int:
         """How many samples the part has."""
-        held = int(self._held(np.int64(self.length)))
-        test = int(self._test(np.int64(held)))
+        held = int(self._held(np.array(self.length)))
+        test = int(self._test(np.array(held)))
         return {"train": self.length - held, "validation": held - test, "test": test, "all": self.length}[part]
 
     def members(self, part: str, start: int, stop: int) -> np.ndarray:
@@ -74,7 +75,7 @@ class Split:
         return result
 
     def _held(self, samples: np.ndarray) -> np.ndarray:
-        """Held-out samples among the first `samples`; rises by at most one a sample, hence exact in every stratum and in total."""
+        """Held-out samples among the first `samples`; rises by at most one a sample, so it is exact."""
         return np.floor(samples * min(1.0, self.validation + self.test) + 0.5).astype(np.int64)
 
     def _test(self, held: np.ndarray) -> np.ndarray:
@@ -96,7 +97,7 @@ class Split:
 
 
 def rotor(strata: np.ndarray, places: np.ndarray, seed: int) -> np.ndarray:
-    """The rank 0..4095 of each place of its stratum: three fixed permutations with a shift by the stratum's key between them."""
+    """The rank 0..4095 of each place of its stratum: three permutations, each after a shift by its key."""
     wheels, key = rotor_wheels(seed)
     shifts = keys.mix(strata.astype(np.uint64) + np.uint64(key))
     ranks = places

@@ -1,7 +1,7 @@
-"""Constants of a data set: mean and standard deviation of inputs and targets, class counts; every value is looked at once.
+"""Constants of a data set: means and standard deviations, class counts; every value is looked at once.
 
-The samples are cut into a fixed number of segments, whose float64 moments are merged in a fixed order (Chan, Golub, LeVeque
-1983), so the result has the same bits however many members share the work.
+The samples are cut into a fixed number of segments, whose float64 moments are merged in a fixed order (Chan, Golub,
+LeVeque 1983), so the result has the same bits however many members share the work.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ class Statistics:
     """Constants over the training part (`samples` of them).
 
     mean, std              float32, broadcastable to a stored sample: one a channel, one a feature, or one for all
-    classes, class_counts  number of classes (largest label of any part + 1) and training samples of each (int64); None: regression
+    classes, class_counts  largest label of any part + 1, and training samples of each (int64); None: regression
     target_mean, _std      float32, broadcastable to a target; None: classification or no targets
     """
 
@@ -48,13 +48,9 @@ class Statistics:
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> "Statistics":
         """The inverse of to_tree; arrays may come back as tensors."""
-        arrays = {"mean", "std", "class_counts", "target_mean", "target_std"}
-        return cls(
-            **{
-                name: np.asarray(value) if name in arrays and value is not None else value
-                for name, value in tree.items()
-            }
-        )
+        arrays = ("mean", "std", "class_counts", "target_mean", "target_std")
+        found = {name: None if tree[name] is None else np.asarray(tree[name]) for name in arrays}
+        return cls(samples=tree["samples"], classes=tree["classes"], **found)  # type: ignore[arg-type]
 
 
 class Job(NamedTuple):
@@ -93,9 +89,9 @@ def scan(
 ) -> Statistics:
     """Read every sample once, check it, and return the constants of the training part, the same bits on every member.
 
-    `axis`: "channel" (constants per index of `channel_axis` of a stored sample), "feature", "all" or "none" (mean 0, std 1).
-    Collective over: whoever shares `gather`. Raises DataError, on every member, for values that are not finite (file, dataset,
-    first such sample), labels that are not integers from 0, an empty training part.
+    `axis`: "channel" (constants per index of `channel_axis` of a stored sample), "feature", "all" or "none" (mean 0,
+    std 1). Collective over: whoever shares `gather`. Raises DataError, on every member, for values that are not finite
+    (file, dataset, first such sample), labels that are not integers from 0, an empty training part.
     """
     if axis not in AXES:
         raise ValueError(f"axis is {axis!r}, expected one of {AXES}")
@@ -126,12 +122,13 @@ def check_labels(source: Source, classification: bool) -> None:
         )
     if source.target_shape not in ((), (1,)):
         raise DataError(
-            f"{where} has targets of shape {source.target_shape}, expected one class label a sample (one-hot rows: store their argmax)."
+            f"{where} has targets of shape {source.target_shape}, "
+            "expected one class label a sample (one-hot rows: store their argmax)."
         )
 
 
 def segment_or_problem(job: Job, number: int, segments: int) -> Segment:
-    """A problem is carried to the gathering, where all members raise it: raising here would leave the others waiting."""
+    """A problem is carried to the gathering, where all raise it: raised here, others would wait for ever."""
     try:
         return scan_segment(job, number, segments)
     except DataError as error:
@@ -165,11 +162,7 @@ def read_slices(job: Job, first: int, stop: int) -> Iterator[tuple[int, tuple[np
     """Blocks first:stop, in slices of about SLICE_BYTES: number of the first sample, inputs, targets (None without)."""
     source = job.source
     inputs = np.empty((job.blocks.most_rows, *source.sample_shape), source.dtype)
-    targets = (
-        None
-        if source.target_dtype is None
-        else np.empty((len(inputs), *(source.target_shape or ())), source.target_dtype)
-    )
+    targets = source.empty_targets(len(inputs))
     step = max(1, SLICE_BYTES // max(1, inputs[0].nbytes))
     for start, end in zip(*(edge.tolist() for edge in job.blocks.bounds(np.arange(first, stop))), strict=True):
         rows = end - start
@@ -204,7 +197,8 @@ def check_finite(source: Source, name: str, start: int, rows: np.ndarray) -> Non
     file, row = source.where(start + bad)
     value = rows[bad][~finite[bad]].flat[0]
     raise DataError(
-        f"{file}: '{name}' holds {value} in sample {row} (counted from 0), expected finite numbers; repair or leave out such samples."
+        f"{file}: '{name}' holds {value} in sample {row} (counted from 0), "
+        "expected finite numbers; repair or leave out such samples."
     )
 
 
@@ -216,8 +210,9 @@ def checked_labels(source: Source, start: int, targets: np.ndarray) -> np.ndarra
         at = int(np.argmax(bad))
         file, row = source.where(start + at)
         raise DataError(
-            f"{file}: '{source.targets_name}' holds the label {targets.reshape(-1)[at]} in sample {row} (counted from 0), expected 0 to "
-            f"{MOST_CLASSES - 1}; number the classes from 0, or choose a regression loss."
+            f"{file}: '{source.targets_name}' holds the label {targets.reshape(-1)[at]} in sample {row} "
+            f"(counted from 0), expected 0 to {MOST_CLASSES - 1}; "
+            "number the classes from 0, or choose a regression loss."
         )
     return labels
 
@@ -258,7 +253,7 @@ def constants(source: Source, name: str, segments: list[Moments | None]) -> tupl
     """Mean and standard deviation, float32, of moments merged in the order given."""
     total = reduce(merge, segments)
     assert total is not None
-    std = np.sqrt(total.squares / total.count)
+    std = np.sqrt(total.squares / total.number)
     std = np.where(std <= 1e-12 * np.abs(total.mean), 0.0, std)  # a constant, up to the rounding of its mean
     with np.errstate(over="ignore"):
         mean32, std32 = total.mean.astype(np.float32), std.astype(np.float32)

@@ -14,7 +14,7 @@ class Transform:
 
     layout          "none", or "channels_last": images (H, W, C) become (C, H, W)
     add_channel     a sample (H, W) becomes (1, H, W)
-    statistics      standardise with these constants: (x - mean) / std, where a std of 0 counts as 1; None: leave as it is
+    statistics      standardise with these constants: (x - mean) / std, a std of 0 counts as 1; None: leave as it is
     tokens          inputs are token numbers: int64, not standardised
     classification  targets are class labels: int64 (M,); otherwise float32 as they are
     stored          inputs keep the type of the file (for measuring); not standardised
@@ -37,7 +37,7 @@ class Transform:
         return self.stored or dtype == (np.int64 if self.tokens else np.float32)
 
     def inputs_(self, rows: np.ndarray) -> torch.Tensor:
-        """(M, ...) as stored -> (M, *sample_shape) float32, or int64 for tokens; uses up `rows` when `keeps` says so."""
+        """(M, ...) as stored -> (M, *sample_shape) float32, or int64 for tokens; uses up `rows` when `keeps` says."""
         moved = torch.from_numpy(self._moved(rows))
         if not self.keeps(rows.dtype):
             wanted = torch.int64 if self.tokens else torch.float32

@@ -1,5 +1,6 @@
 """Opening a user's HDF5 file and finding a dataset in it: everything such a file may be, each as one clear sentence."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -69,7 +70,7 @@ def find_dataset(file: Path, handle: h5py.File, name: str, cache_bytes: int) -> 
 
 
 def with_cache(handle: h5py.File, dataset: h5py.Dataset, cache_bytes: int) -> h5py.Dataset:
-    """The same dataset with its own chunk cache: files are shared in HDF5, so the file's setting would be the first one's."""
+    """The same dataset with its own chunk cache: HDF5 shares open files, and with them their setting."""
     if dataset.chunks is None:
         return dataset
     chunk_bytes = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
@@ -110,10 +111,8 @@ def check_filters(file: Path, dataset: h5py.Dataset, name: str) -> None:
         code, _, _, label = plist.get_filter(i)
         if h5py.h5z.filter_avail(code):
             continue
-        try:
+        with contextlib.suppress(ImportError):
             import hdf5plugin  # noqa: F401  registers its filters; slow to import, so only when one is met
-        except ImportError:
-            pass
         if not h5py.h5z.filter_avail(code):
             known = label.decode(errors="replace") or "without a name"
             raise DataError(

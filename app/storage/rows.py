@@ -1,7 +1,7 @@
 """Reading the user's HDF5: one dataset whose axis 0 is the sample, read-only, each rank on its own.
 
-Whole chunks of plain layouts (no filter, gzip, shuffle + gzip) are taken from the file as they lie and undone here, because
-HDF5's own path copies more and holds h5py's lock while it inflates. Anything else goes through HDF5.
+Whole chunks of plain layouts (no filter, gzip, shuffle + gzip) are taken from the file as they lie and undone here,
+because HDF5's own path copies more and holds h5py's lock while it inflates. Anything else goes through HDF5.
 """
 
 import zlib
@@ -23,8 +23,8 @@ PLAIN_PIPELINES = ((), (DEFLATE,), (SHUFFLE, DEFLATE))
 class Rows:
     """One dataset of one open file; `length` samples of `shape` and `dtype` (native byte order).
 
-    `block_rows` is the number of rows that can be read without undoing a chunk twice, `compressed` whether a partly read
-    chunk costs as much as a whole one, `note` says what is wrong with the chunk layout. Collective over: none.
+    `block_rows` is the number of rows that can be read without undoing a chunk twice, `compressed` whether a partly
+    read chunk costs as much as a whole one, `note` says what is wrong with the chunk layout. Collective over: none.
     """
 
     def __init__(self, file: Path, name: str, handle: h5py.File, dataset: h5py.Dataset) -> None:
@@ -111,8 +111,8 @@ class Rows:
 def open_rows(file: Path, dataset: str, *, cache_bytes: int = CACHE_BYTES) -> Rows:
     """Open one dataset of one file for reading; `cache_bytes` bounds HDF5's cache of undone chunks for it.
 
-    Collective over: none. Raises DataError: no such file, not HDF5, truncated, no such dataset (nearest names), a group,
-    empty, a scalar, not numbers, a filter that is not installed, a virtual dataset whose sources are missing.
+    Collective over: none. Raises DataError: no such file, not HDF5, truncated, no such dataset (nearest names), a
+    group, empty, a scalar, not numbers, a filter that is not installed, a virtual dataset whose sources are missing.
     """
     handle = open_file(Path(file))
     try:
@@ -151,8 +151,8 @@ def cut_note(file: Path, name: str, dataset: h5py.Dataset) -> str | None:
     rows = max(1, CONTIGUOUS_BYTES // max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize))
     wanted = (min(rows, 64, dataset.shape[0]),) + tuple(dataset.shape[1:])
     return (
-        f"{file}: the chunks {dataset.chunks} of '{name}' cut through samples of shape {tuple(dataset.shape[1:])}, which makes "
-        f"reading many times slower; write it again with create_dataset(..., chunks={wanted})."
+        f"{file}: the chunks {dataset.chunks} of '{name}' cut through samples of shape {tuple(dataset.shape[1:])}, "
+        f"which makes reading many times slower; write it again with create_dataset(..., chunks={wanted})."
     )
 
 
@@ -168,4 +168,5 @@ def missing_note(file: Path, name: str, dataset: h5py.Dataset) -> str | None:
     if not unwritten:
         return None
     fill = dataset.fillvalue
-    return f"{file}: {unwritten} of {total} chunks of '{name}' were never written and read as {fill}; was the writer stopped?"
+    counted = f"{unwritten} of {total} chunks of '{name}'"
+    return f"{file}: {counted} were never written and read as {fill}; was the writer stopped?"

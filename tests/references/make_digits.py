@@ -1,6 +1,6 @@
 """Make inputs/digits.h5 from the digits that scikit-learn ships; the same bytes every time.
 
-    python tests/references/make_digits.py inputs/digits.h5
+python tests/references/make_digits.py inputs/digits.h5
 """
 
 import sys
@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 
 ATTRIBUTES = {
-    "source": "UCI Machine Learning Repository, Optical Recognition of Handwritten Digits, the test set of 1,797 8x8 images "
-    "(values 0 to 16), as shipped by scikit-learn (sklearn.datasets.load_digits). https://archive.ics.uci.edu/dataset/80",
+    "source": "UCI Machine Learning Repository, Optical Recognition of Handwritten Digits, the test set of 1,797 8x8 "
+    "images (values 0 to 16), as shipped by scikit-learn (sklearn.datasets.load_digits). https://archive.ics.uci.edu/dataset/80",
     "licence": "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/",
-    "citation": "E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning Repository. "
-    "https://doi.org/10.24432/C50P49",
+    "citation": "E. Alpaydin, C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning "
+    "Repository. https://doi.org/10.24432/C50P49",
 }
 
 
