@@ -89,3 +89,10 @@ def test_the_spread_is_one_line_that_names_the_slowest_rank() -> None:
         "seconds (min/median/max over ranks): read 0.100/0.200/0.300, compute 1.000/1.500/2.000"
         "; slowest to compute: rank 1 on node7"
     )
+
+
+def test_the_spread_over_ranks():
+    per_rank = [{"read": 1.0, "compute": 5.0}, {"read": 4.0, "compute": 5.0}, {"read": 2.0}]
+    found = spread(per_rank, ["node1", "node1", "node2"])
+    assert found == {"read": Spread(1, 2, 4, 1, "node1"), "compute": Spread(0, 5, 5, 0, "node1")}
+    assert spread([{}, {}], ["a", "b"]) == {}
