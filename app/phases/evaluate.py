@@ -10,7 +10,7 @@ from app.learning.losses import loss
 from app.learning.step import Forward
 from app.phases.context import Context
 from app.phases.context.networks import stored_network
-from app.phases.context.reading import metrics_of, read_batches, sum_of
+from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
 from app.plan.plan import LOSSES_OF, PhasePlan
 from app.report.progress import Progress
 
@@ -24,6 +24,7 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
         raise InputError(
             f'[[phase]] "{phase.name}": the {phase.part} part of {context.data.source.length} samples is empty.'
         ).on_every_rank()
+    announce_reading(context, phase)
     built = stored_network(context, str(plan.network))
     forward = Forward(built.network, loss(LOSSES_OF[given.data.task][0]), context.device, given.run.precision == "bf16")
     begun = time.monotonic()

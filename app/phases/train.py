@@ -18,7 +18,7 @@ from app.learning.training import Training, columns
 from app.parallel.gradients import GradientSum, choose
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork, new_network, store_network, stored_network
-from app.phases.context.reading import metrics_of, read_batches, sum_of
+from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
 from app.plan.microbatches import steps_per_epoch
 from app.plan.plan import PhasePlan, loss_of
 from app.report.progress import Progress
@@ -34,6 +34,7 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     Collective over: world. Raises NumbersError when training diverges.
     """
     phase: Train = plan.phase  # type: ignore[assignment]
+    announce_reading(context, phase)
     built = stored_network(context, plan.network) if plan.network else new_network(context)
     work = _Work(context, phase, built)
     work.resume()
@@ -118,6 +119,7 @@ class _Work:
         store_network(context, phase.name, weights, self.built, row)
         self._write_results()
         context.alone(self.checkpoints.clear)
+        self.gradient_sum.close()
         speeds = [timing["samples_per_s"] for timing in training.timings]
         return row | {"samples_per_s": sorted(speeds)[len(speeds) // 2]}
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from app.data.batches import Batch, batches
+from app.data.batches import Batch, batches, reading
 from app.inputfile.phases import Evaluate, Train
 from app.learning.metrics import Classification, Regression
 from app.phases.context import Context
@@ -38,6 +38,27 @@ def read_batches(
         if batch is None:
             return
         yield batch
+
+
+def announce_reading(context: Context, phase: Train | Evaluate) -> None:
+    """Say what is unlucky in how the files are laid out for this phase.
+
+    Collective over: world. Raises DataError, on all ranks, when the data do not fit the memory allowed.
+    """
+    given = context.plan.input
+    found = context.together(
+        lambda: reading(
+            context.data.source,
+            batch_size=phase.batch_size,
+            microbatch_size=phase.microbatch,
+            replica=context.replica,
+            replicas=context.plan.grid.replicas,
+            shuffle=isinstance(phase, Train),
+            memory_bytes=given.data.memory,
+        )
+    )
+    for note in found.notes:
+        context.log.warn(note)
 
 
 def metrics_of(context: Context, top_k: tuple[int, ...]) -> Classification | Regression:
