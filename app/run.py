@@ -53,7 +53,8 @@ class Job(NamedTuple):
 def main(options: Options) -> int:
     """`phalanx run FILE`: the exit code. Collective over: world, which it starts."""
     environment.prepare(os.environ)
-    from app.parallel import failures, world as worlds
+    from app.parallel import failures
+    from app.parallel import world as worlds
 
     try:
         world = worlds.start()
@@ -93,13 +94,13 @@ def read_job(options: Options, ranks: int, text: str) -> Job:
     given = read_input(text, str(options.file), options.settings)
     folder = options.file.parent
     problems: list[str] = []
-    files = _collected(lambda: data_files(given, folder), problems, ())
+    files: tuple[Path, ...] = _collected(lambda: data_files(given, folder), problems, ())
     problems += network_file(given, folder)
     run_folder = RunFolder(Path(folder_of(given)))
     progress = None if options.fresh else read_progress(run_folder.progress)
     done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
     plan = _collected(lambda: make_plan(given, ranks, done), problems, None)
-    if problems:
+    if problems or plan is None:
         raise InputError(*(f"{options.file}: {problem}" for problem in problems))
     if progress is not None:
         _refuse_changes(options, given, progress, run_folder)

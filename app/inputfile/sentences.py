@@ -23,7 +23,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def sentences(error: ValidationError, raw: dict[str, Any], file: str) -> list[str]:
     """One sentence a problem, in the order of the file."""
-    found = [dict(e) for e in error.errors()]
+    found: list[dict[str, Any]] = [dict(e) for e in error.errors()]
     deeper = {e["loc"][:n] for e in found for n in range(1, len(e["loc"]))}
     # a list whose items are wrong is also reported as too short: the items' own problems say it all
     told = [e for e in found if not (e["type"] == "too_short" and e["loc"] in deeper)]
@@ -123,12 +123,13 @@ def _place(location: tuple[Any, ...], raw: dict[str, Any]) -> _Place:
         name = table.get("name") if isinstance(table, dict) else None
         kind = rest.pop(0) if rest and rest[0] in PHASES else None
         title = f'[[phase]] "{name}"' if isinstance(name, str) else f"[[phase]] number {number + 1}"
-        return _Place(title, _dotted(rest), PHASES.get(kind))
+        return _Place(title, _dotted(rest), PHASES.get(str(kind)))
     if head == "network" and isinstance(raw.get("network"), dict):
         kind = rest.pop(0) if rest and rest[0] in NETWORKS else None
         return _Place("[network]", _dotted(rest), NETWORKS.get(str(kind)))
     if head in Input.model_fields and rest:
-        return _Place(f"[{head}]", _dotted(rest), Input.model_fields[head].annotation)
+        model = Input.model_fields[head].annotation
+        return _Place(f"[{head}]", _dotted(rest), model if isinstance(model, type) else None)
     return _Place("", _dotted([head, *rest]), Input)
 
 

@@ -42,7 +42,9 @@ def _choose(wanted: str, local_rank: int) -> Device:
             f'[run] device = "{wanted}", but this torch ({torch.__version__}) sees no accelerator;'
             ' say "cpu" or "auto", or install a torch built for it.'
         )
-    kind = torch.accelerator.current_accelerator().type
+    accelerator = torch.accelerator.current_accelerator()
+    assert accelerator is not None  # there is one, as asked above
+    kind = accelerator.type
     if wanted not in ("auto", kind):
         raise MachineError(f'[run] device = "{wanted}", but the accelerator here is "{kind}"; say "{kind}" or "auto".')
     count = torch.accelerator.device_count()

@@ -13,6 +13,7 @@ from app.phases.context.networks import stored_network
 from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
 from app.plan.plan import LOSSES_OF, PhasePlan
 from app.report.progress import Progress
+from app.storage.tree import Tree
 
 
 def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
             lambda batch: progress.update(0, batch.step, batch.size),
         )
     if context.speaks:
-        table = {"kind": phase.kind, "network": plan.network, "part": phase.part, "metrics": found}
+        table: Tree = {"kind": phase.kind, "network": plan.network, "part": phase.part, "metrics": found}
         context.results.update({"phases": {phase.name: table}}, context.provenance_of(phase.name))
     numbers = {name: value for name, value in found.items() if isinstance(value, int | float)}
     return numbers | {"samples_per_s": count / (time.monotonic() - begun)}

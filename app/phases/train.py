@@ -24,6 +24,7 @@ from app.plan.plan import PhasePlan, loss_of
 from app.report.progress import Progress
 from app.report.timers import spread, spread_line
 from app.storage.checkpoints import Checkpoints
+from app.storage.tree import Tree
 
 SHOWN = ("loss", "validation_loss", "validation_accuracy", "validation_rmse", "validation_r2")
 
@@ -181,12 +182,12 @@ class _Work:
         """The phase's tables in run.h5; whole, since a checkpoint carries the history too."""
         training, context = self.training, self.context
         if context.speaks:
-            table = {
+            table: Tree = {
                 "kind": self.phase.kind,
-                "gradients": f"{self.gradient_sum.name}: {self.gradient_sum.reason}",
+                "gradients": self.gradient_sum.reason,
                 "best_epoch": training.best_epoch + 1,
-                "epochs": columns(training.rows),
-                "timings": columns(training.timings),
+                "epochs": dict(columns(training.rows)),
+                "timings": dict(columns(training.timings)),
                 "steps": {"loss": np.array(training.step_losses)},
             }
             context.results.update({"phases": {self.phase.name: table}}, context.provenance_of(self.phase.name))

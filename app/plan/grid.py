@@ -33,5 +33,7 @@ def grid_problems(ranks: int, stages: int) -> list[str]:
         return [f"[grid] stages = {stages}: this version does not cut networks by layer yet; leave stages at 1."]
     if ranks % stages:
         fitting = ", ".join(str(s) for s in range(1, ranks + 1) if ranks % s == 0)
-        return [f"[grid] stages = {stages} does not divide {ranks} ranks (replicas x stages = ranks); it may be {fitting}."]
+        return [
+            f"[grid] stages = {stages} does not divide {ranks} ranks (replicas x stages = ranks); it may be {fitting}."
+        ]
     return []

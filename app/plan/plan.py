@@ -99,7 +99,8 @@ def _phase_problems(phase: Train | Evaluate, given: Input, grid: Grid) -> list[s
         )
     if phase.loss and phase.loss not in LOSSES_OF[data.task]:
         problems.append(
-            f'loss = "{phase.loss}" does not go with [data] task = "{data.task}"; one of {", ".join(LOSSES_OF[data.task])}.'
+            f'loss = "{phase.loss}" does not go with [data] task = "{data.task}";'
+            f" one of {', '.join(LOSSES_OF[data.task])}."
         )
     if phase.monitor == "accuracy" and data.task == "regression":
         problems.append('monitor = "accuracy" wants [data] task = "classification".')

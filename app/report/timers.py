@@ -93,7 +93,7 @@ def spread(per_rank: Sequence[Mapping[str, float]], hosts: Sequence[str]) -> dic
 
 
 def spread_line(spreads: Mapping[str, Spread]) -> str:
-    """One line: `seconds (min/median/max over ranks): read 0.01/0.01/0.02, ...; slowest to compute: rank 3 on node7`."""
+    """`seconds (min/median/max over ranks): read 0.01/0.01/0.02, ...; slowest to compute: rank 3 on node7`."""
     times = ", ".join(f"{name} {row.min:.3f}/{row.median:.3f}/{row.max:.3f}" for name, row in spreads.items())
     slowest = spreads.get("compute")
     named = f"; slowest to compute: rank {slowest.slowest_rank} on {slowest.host}" if slowest else ""

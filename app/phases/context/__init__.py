@@ -84,6 +84,6 @@ class Context:
             self.world.agree(error)
         return value  # type: ignore[return-value]
 
-    def alone(self, action: Callable[[], None]) -> None:
+    def alone(self, action: Callable[[], object]) -> None:
         """Rank 0 does it while the others wait; its mistake is raised on all. Collective over: world."""
         self.together(action if self.speaks else lambda: None)

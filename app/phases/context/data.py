@@ -45,8 +45,8 @@ def open_data(
     else:
         if known is not None and begun:
             raise DataError(
-                f"the data files ({', '.join(given.data.file)}) have changed since this run began: another size or date."
-                " Put them back, choose another [run] folder, or start over with --fresh."
+                f"the data files ({', '.join(given.data.file)}) have changed since this run began: another size or"
+                " date. Put them back, choose another [run] folder, or start over with --fresh."
             ).on_every_rank()
         log.info(f"reading all {source.length:,} samples once, to check them and to measure the training part")
         statistics = _everywhere(world, watchdog, lambda: _scan(given, source, split, world))
@@ -139,7 +139,8 @@ def _outputs(given: Input, source: Source, split: Split, statistics: Statistics)
         raise DataError(f"{source.length} samples leave none to train on; lower [data] validation and test.")
     if given.data.task == "regression":
         per_position = isinstance(given.network, Transformer) and given.network.pooling == "none"
-        return source.target_shape[-1] if per_position and source.target_shape else math.prod(source.target_shape)
+        shape = source.target_shape or ()
+        return shape[-1] if per_position and shape else math.prod(shape)
     found = statistics.classes or 0
     if given.data.classes is not None and found > given.data.classes:
         raise DataError(

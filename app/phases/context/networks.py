@@ -11,6 +11,7 @@ from app.learning.training import load_weights_
 from app.networks import build
 from app.phases.context import Context
 from app.storage.networks import read_network, write_network
+from app.storage.tree import Tree
 
 
 class BuiltNetwork(NamedTuple):
@@ -53,7 +54,7 @@ def store_network(
     context: Context, phase: str, weights: Mapping[str, torch.Tensor], built: BuiltNetwork, metrics: dict
 ) -> None:
     """Write a finished network with all that is needed to use it elsewhere. Collective over: world."""
-    extras = {"data": context.data.statistics.to_tree(), "metrics": metrics}
+    extras: Tree = {"data": context.data.statistics.to_tree(), "metrics": metrics}
 
     def write() -> None:
         write_network(

@@ -65,8 +65,9 @@ def metrics_of(context: Context, top_k: tuple[int, ...]) -> Classification | Reg
     """Empty sums of the task's metrics."""
     data = context.data
     if context.plan.input.data.task == "classification":
-        return Classification(data.outputs, tuple(k for k in top_k if k < data.outputs))
-    return Regression(data.outputs, data.statistics.target_mean)
+        return Classification(data.outputs, top_k)
+    mean = data.statistics.target_mean
+    return Regression(data.outputs, 0.0 if mean is None else mean.reshape(-1))
 
 
 def sum_of(context: Context, operation: str) -> Callable[[np.ndarray], None]:
