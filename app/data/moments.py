@@ -22,11 +22,12 @@ def moments_of(rows: np.ndarray, kept: tuple[int, ...], near: Moments | None) ->
         return None
     over = tuple(axis for axis in range(rows.ndim - 1) if axis not in kept)
     origin = near.mean if near is not None else rows[0].mean(axis=over, keepdims=True, dtype=np.float64)
-    away = np.subtract(rows, origin, dtype=np.float64)
-    first = away.sum(axis=0).sum(axis=over, keepdims=True)
-    second = np.multiply(away, away, out=away).sum(axis=0).sum(axis=over, keepdims=True)
-    count = rows.size // max(1, first.size)
-    return Moments(count, origin + first / count, np.maximum(second - first * first / count, 0.0))
+    count = rows[0].size // max(1, origin.size) * len(rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are found when all are merged
+        away = np.subtract(rows, origin, dtype=np.float64)
+        first = away.sum(axis=0).sum(axis=over, keepdims=True)
+        second = np.multiply(away, away, out=away).sum(axis=0).sum(axis=over, keepdims=True)
+        return Moments(count, origin + first / count, np.maximum(second - first * first / count, 0.0))
 
 
 def merge(a: Moments | None, b: Moments | None) -> Moments | None:

@@ -4,6 +4,7 @@ Whole chunks of plain layouts (no filter, gzip, shuffle + gzip) are taken from t
 because HDF5's own path copies more and holds h5py's lock while it inflates. Anything else goes through HDF5.
 """
 
+import os
 import zlib
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class Rows:
         self.block_rows = dataset.chunks[0] if self.chunked else max(1, CONTIGUOUS_BYTES // max(1, self.row_bytes))
         self.note = " ".join(filter(None, (cut_note(file, name, dataset), missing_note(file, name, dataset)))) or None
         self._pipeline = plain_pipeline(dataset, self.dtype)
+        self._descriptor: int = handle.id.get_vfd_handle()
+        self._size = os.fstat(self._descriptor).st_size
         self._space = dataset.id.get_space()
         self._memory_type = h5py.h5t.py_create(self.dtype)
 
@@ -56,11 +59,14 @@ class Rows:
             done = self._whole_chunks_into(start, out)
             if done < len(out):
                 self._slab_into(start + done, out[done:])
+            size = os.fstat(self._descriptor).st_size
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise DataError(
                 f"{self.file}: samples {start} to {stop - 1} of '{self.name}' could not be read ({why(error)}); "
                 "the file is damaged or was cut short, copy or make it again."
             ) from error
+        if size < self._size:  # HDF5 reads zeros behind the end of a file
+            raise DataError(f"{self.file}: was cut from {self._size} to {size} bytes while it was read; copy it again.")
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
