@@ -23,7 +23,7 @@ from benchmarks.interleave import Ratio, last_line, ratio, rotated
 
 RANKS = 2
 CONTENDERS = ("ddp", "ddp-copy", "ddp-foreach", "mpi", "horovod", "auto", "none")
-STEPS = {"LeNet": 12, "ResNet": 3, "MLP": 4}  # timed ones in a block
+STEPS = {"LeNet": 20, "ResNet": 4, "MLP": 4}  # timed ones in a block
 GOALS = {"LeNet": (0.95, 1.0, 0.95), "ResNet": (0.97, 1.0, 0.95), "MLP": (0.75, 0.9, 0.80)}
 
 
@@ -41,8 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--cases", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="NAME or NAME@VARIABLE=VALUE")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # leave no stopped processes behind
     with tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder, jobs(args.contenders, Path(folder)) as ranks:
         report(measure(ranks, args.cases, args.rounds))
 
@@ -71,7 +72,9 @@ def launch(name: str, folder: Path) -> subprocess.Popen[bytes]:
     mpirun = Path(sys.executable).with_name("mpirun")
     root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     command = [str(mpirun) if mpirun.exists() else "mpirun", *root, "--oversubscribe", "-np", str(RANKS)]
-    environ = os.environ | {"BENCHMARK_FOLDER": str(folder), "BENCHMARK_RANKS": str(RANKS)}
+    name, *settings = name.split("@")
+    own = dict(setting.split("=", 1) for setting in settings)
+    environ = os.environ | own | {"BENCHMARK_FOLDER": str(folder), "BENCHMARK_RANKS": str(RANKS)}
     with (folder / f"{name}.out").open("wb") as out:  # mpirun's words about ranks that leave early
         return subprocess.Popen(
             [*command, sys.executable, "-m", "benchmarks.ranks.step_time", name], env=environ, stdout=out, stderr=out
@@ -134,9 +137,8 @@ def report(times: Times) -> None:
             if beside and name in ("auto", "mpi", "horovod"):
                 ratios[f"{case} {name}"] = beside
                 efficiencies[f"{case} {name}"] = round(limit, 4)
-        print(
-            f"  goals        auto {GOALS[case][0]}, Horovod {GOALS[case][1]} of the peer; efficiency {GOALS[case][2]}"
-        )
+        best, horovod, efficiency = GOALS[case]
+        print(f"  goals        auto {best}, Horovod {horovod} of the peer; efficiency of auto {efficiency}")
     print()
     print(last_line("data_parallel", ratios, {"efficiency": efficiencies, "ranks": RANKS, "threads": 1}))
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Ratio(NamedTuple):
-    """Ours over the peer's: median and quartiles of the ratios of single rounds, so that drift of the machine cancels."""
+    """Ours over the peer's: median and quartiles of the ratios of single rounds, in which drift cancels."""
 
     median: float
     lower: float

@@ -9,10 +9,20 @@ YIELD = {"OMPI_MCA_mpi_yield_when_idle": "1"}
 # We open windows only for shared memory, and the UCX component prints errors while it is asked whether it could help.
 WINDOWS = {"OMPI_MCA_osc": "^ucx"}
 
-# Horovod reads these at hvd.init. Its thread wakes once per cycle on the core that computes: short cycles slow the
-# computation, long ones delay the sum. We put small tensors into one bucket ourselves, so fusion would only copy the
-# large ones, and its timing would change the order of summation from run to run.
-HOROVOD = {"HOROVOD_CYCLE_TIME": "1", "HOROVOD_FUSION_THRESHOLD": "0"}
+# Open MPI's all-reduce on one host: a ring in segments that stay in the L2 cache. 75 MB over 2 ranks: 13 ms against 30
+# with the algorithm it takes on its own. Always the same order of summation. Short messages take another way by
+# themselves. Over several hosts Open MPI's own choice stands: it knows sizes and ranks, and we have not measured.
+ALL_REDUCE = {
+    "OMPI_MCA_coll_tuned_use_dynamic_rules": "true",
+    "OMPI_MCA_coll_tuned_allreduce_algorithm": "5",
+    "OMPI_MCA_coll_tuned_allreduce_algorithm_segmentsize": "524288",
+}
+
+# Horovod reads these at hvd.init. Its thread wakes once per cycle (ms) on the core that computes. Long cycles delay the
+# sum (5 ms: a LeNet step takes 20 % more than at 1 ms or less); short ones are harmless once waiting ranks yield. We
+# put small tensors into one bucket ourselves, so fusion would only copy the large ones, and its timing would change
+# the order of summation from run to run.
+HOROVOD = {"HOROVOD_CYCLE_TIME": "0.5", "HOROVOD_FUSION_THRESHOLD": "0"}
 
 
 def prepare(environ: MutableMapping[str, str], allreduce: str = "auto") -> None:
@@ -20,19 +30,22 @@ def prepare(environ: MutableMapping[str, str], allreduce: str = "auto") -> None:
 
     Open MPI's variables are without effect in other MPI libraries. Collective over: none.
     """
-    settings = {"OMPI_MCA_btl": _transports(environ), **YIELD, **WINDOWS}
+    one_host = _one_host(environ)
+    settings = {"OMPI_MCA_btl": _transports(one_host), **YIELD, **WINDOWS}
+    if one_host:
+        settings |= ALL_REDUCE
     if allreduce != "mpi":
         settings |= HOROVOD
     for name, value in settings.items():
         environ.setdefault(name, value)
 
 
-def _transports(environ: MutableMapping[str, str]) -> str:
+def _transports(one_host: bool) -> str:
     """Open MPI's transports: probing libfabric ("ofi") costs a second of every start, TCP is of no use on one host.
 
     An exclusion list, because the shared-memory transport is called "vader" in Open MPI 4 and "sm" in 5.
     """
-    return "^ofi,tcp" if _one_host(environ) else "^ofi"
+    return "^ofi,tcp" if one_host else "^ofi"
 
 
 def _one_host(environ: MutableMapping[str, str]) -> bool:

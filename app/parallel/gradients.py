@@ -59,7 +59,7 @@ def choose(group: Group, *, wanted: Wanted, device_type: str, hosts: int, sizes:
         raise MachineError(
             f'[grid] allreduce = "horovod", but {trouble}. Expected an installed Horovod; '
             'try allreduce = "mpi", or see what phalanx doctor says about building it.'
-        )
+        ).on_every_rank()
     if trouble:
         return _mpi(group, hosts, f"{trouble} (phalanx doctor says how); ")
     return _horovod(group, "the input file says so" if wanted == "horovod" else _why(device_type, hosts))

@@ -126,7 +126,7 @@ def _agree(tensors: Sequence[torch.Tensor], group: Group) -> list[tuple[int, ...
     orders = [_memory_order(tensor) for tensor in tensors]
     found = group.allgather((_digest(lines), _digest(orders)))
     if len({lists for lists, _ in found}) > 1:
-        raise NumbersError(_difference(group.allgather(lines)))
+        raise NumbersError(_difference(group.allgather(lines))).on_every_rank()
     return orders if len({order for _, order in found}) == 1 else [()] * len(orders)
 
 

@@ -10,12 +10,11 @@ RATE, MOMENTUM = 0.01, 0.9
 
 
 class Case(NamedTuple):
-    """A network, the shape of a sample, samples per rank and step, and timed steps in one block."""
+    """A network, the shape of a sample, samples per rank and step."""
 
     build: Callable[[], nn.Module]
     sample: tuple[int, ...]
     batch: int
-    steps: int
 
 
 def lenet() -> nn.Module:
@@ -62,9 +61,9 @@ def mlp() -> nn.Module:
 
 
 CASES = {
-    "LeNet": Case(lenet, (3, 32, 32), 64, 12),
-    "ResNet": Case(resnet, (3, 32, 32), 16, 3),
-    "MLP": Case(mlp, (3, 32, 32), 64, 4),
+    "LeNet": Case(lenet, (3, 32, 32), 64),
+    "ResNet": Case(resnet, (3, 32, 32), 16),
+    "MLP": Case(mlp, (3, 32, 32), 64),
 }
 
 

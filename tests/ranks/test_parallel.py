@@ -64,7 +64,7 @@ def assorted(rank):
         random(0, 3),
         random(1000, 501),
         random(5, dtype=torch.float64),
-        random(131073),  # one more than fits into a segment
+        random(262145),  # one more than fits into a segment of two ranks
     ]
 
 
@@ -184,11 +184,12 @@ def test_a_second_engine_gives_the_same_bits(engine, kind, group):
 
 
 def test_chunks_smaller_than_the_number_of_ranks(engine, group):
-    for size in (16385, 131072, 131073, 131075, 262147):
+    for size in (16385, 262144, 262145, 393217, 524287, 524289, 1048579):
         one = opened(engine.name if engine.name == "horovod" else "shared memory", group)
-        tensor = torch.full((size,), float(group.rank + 1))
-        one.sum_([tensor])
-        assert torch.equal(tensor, torch.full((size,), group.size * (group.size + 1) / 2))
+        tensors = [torch.full((size,), group.rank + 1.0, dtype=dtype) for dtype in (torch.float32, torch.float64)]
+        one.sum_(tensors)
+        for tensor in tensors:
+            assert torch.equal(tensor, torch.full_like(tensor, group.size * (group.size + 1) / 2))
         one.close()
 
 

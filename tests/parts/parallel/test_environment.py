@@ -25,6 +25,13 @@ def test_tcp_stays_wherever_there_may_be_several_hosts(environ, transports):
     assert environ["OMPI_MCA_btl"] == transports
 
 
+def test_the_all_reduce_is_chosen_on_one_host_only():
+    for found, expected in ((ONE_HOST, True), (TWO_HOSTS, False)):
+        environ = dict(found)
+        environment.prepare(environ)
+        assert ("OMPI_MCA_coll_tuned_allreduce_algorithm" in environ) == expected
+
+
 def test_the_users_own_settings_stay():
     own = {"OMPI_MCA_btl": "tcp,self", "OMPI_MCA_mpi_yield_when_idle": "0", "HOROVOD_CYCLE_TIME": "7"}
     environ = own | {"OMP_NUM_THREADS": "3"}
