@@ -62,6 +62,7 @@ class Job(NamedTuple):
     axis: str
     channel_axis: int | None
     classification: bool
+    vocabulary: int
 
 
 class Segment(NamedTuple):
@@ -86,21 +87,25 @@ def scan(
     members: int,
     gather: Callable[[object], list[Any]],
     memory_bytes: int,
+    vocabulary: int = 0,
 ) -> Statistics:
     """Read every sample once, check it, and return the constants of the training part, the same bits on every member.
 
     `axis`: "channel" (constants per index of `channel_axis` of a stored sample), "feature", "all" or "none" (mean 0,
-    std 1). Collective over: whoever shares `gather`. Raises DataError, on every member, for values that are not finite
-    (file, dataset, first such sample), labels that are not integers from 0, an empty training part.
+    std 1). `vocabulary`: number of different tokens, where inputs are tokens. Collective over: whoever shares `gather`.
+    Raises DataError, on every member, for values that are not finite (file, dataset, first such sample), labels that
+    are not integers from 0, tokens outside the vocabulary, an empty training part.
     """
     if axis not in AXES:
         raise ValueError(f"axis is {axis!r}, expected one of {AXES}")
     check_labels(source, classification)
+    check_tokens(source, vocabulary)
     if split.count("train") == 0:
         raise DataError(
-            f"The training part is empty: {source.length} samples, {split.validation} validation and {split.test} test."
+            f"The training part is empty: {source.length} samples, validation = {split.validation} and "
+            f"test = {split.test} of them; lower [data] validation and test."
         )
-    job = Job(source, split, source.blocks(memory_bytes // 2), axis, channel_axis, classification)
+    job = Job(source, split, source.blocks(memory_bytes // 2), axis, channel_axis, classification, vocabulary)
     wide = int(np.prod(source.sample_shape)) if axis == "feature" else 1
     segments = max(1, min(SEGMENTS, memory_bytes // (4 * 16 * wide)))  # what is gathered must fit the memory too
     mine = {number: segment_or_problem(job, number, segments) for number in range(member, segments, members)}
@@ -118,12 +123,21 @@ def check_labels(source: Source, classification: bool) -> None:
     if source.target_dtype.kind not in "biu":
         raise DataError(
             f"{where} has type {source.target_dtype}, expected integers 0, 1, 2, ... as class labels; "
-            "convert it, or choose a regression loss."
+            'convert it, or set [data] task = "regression".'
         )
     if source.target_shape not in ((), (1,)):
         raise DataError(
             f"{where} has targets of shape {source.target_shape}, "
             "expected one class label a sample (one-hot rows: store their argmax)."
+        )
+
+
+def check_tokens(source: Source, vocabulary: int) -> None:
+    """Refuse inputs whose type cannot be token numbers."""
+    if vocabulary and source.dtype.kind not in "iu":
+        raise DataError(
+            f"{source.files[0]}: '{source.inputs_name}' has type {source.dtype}, expected integers as token numbers; "
+            "convert it, or leave out [network] vocabulary where the inputs are features."
         )
 
 
@@ -142,6 +156,8 @@ def scan_segment(job: Job, number: int, segments: int) -> Segment:
     first, stop = (job.blocks.count * n // segments for n in (number, number + 1))
     for start, rows, wanted in read_slices(job, first, stop):
         check_finite(job.source, job.source.inputs_name, start, rows[0])
+        if job.vocabulary:
+            check_vocabulary(job.source, start, rows[0], job.vocabulary)
         train = job.split.mask("train", np.arange(start, start + len(rows[0])))
         samples += int(train.sum())
         if job.axis != "none":
@@ -202,6 +218,21 @@ def check_finite(source: Source, name: str, start: int, rows: np.ndarray) -> Non
     )
 
 
+def check_vocabulary(source: Source, start: int, rows: np.ndarray, vocabulary: int) -> None:
+    """Raise DataError naming the first sample with a token that the embedding has no row for."""
+    bad = (rows < 0) | (rows >= vocabulary)
+    if not bad.any():
+        return
+    at = int(np.argmax(bad.reshape(len(rows), -1).any(axis=1)))
+    file, row = source.where(start + at)
+    token = int(rows[at][bad[at]].flat[0])
+    advice = f"vocabulary must be at least {token + 1}" if token >= 0 else "tokens count from 0"
+    raise DataError(
+        f"{file}: '{source.inputs_name}' holds the token {token} in sample {row} (counted from 0), "
+        f"but [network] vocabulary = {vocabulary}; {advice}."
+    )
+
+
 def checked_labels(source: Source, start: int, targets: np.ndarray) -> np.ndarray:
     """Labels (n,) int64, or DataError naming the first that cannot be a class."""
     labels = targets.reshape(len(targets)).astype(np.int64)
@@ -212,7 +243,7 @@ def checked_labels(source: Source, start: int, targets: np.ndarray) -> np.ndarra
         raise DataError(
             f"{file}: '{source.targets_name}' holds the label {targets.reshape(-1)[at]} in sample {row} "
             f"(counted from 0), expected 0 to {MOST_CLASSES - 1}; "
-            "number the classes from 0, or choose a regression loss."
+            'number the classes from 0, or set [data] task = "regression".'
         )
     return labels
 

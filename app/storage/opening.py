@@ -140,7 +140,7 @@ def near_names(handle: h5py.File, name: str) -> str:
         return True if len(names) >= SEARCHED else None
 
     handle.visititems(visit)
-    near = difflib.get_close_matches(name.strip("/"), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.strip("/"), names, n=3, cutoff=0.6)
     if near:
         return " (did you mean " + " or ".join(f"'{n}'" for n in near) + "?)"
     shown = ", ".join(f"'{n}'" for n in names[:LISTED]) + (", ..." if len(names) > LISTED else "")

@@ -50,7 +50,7 @@ def open_data(
             ).on_every_rank()
         log.info(f"reading all {source.length:,} samples once, to check them and to measure the training part")
         statistics = _everywhere(world, watchdog, lambda: _scan(given, source, split, world))
-    outputs = _everywhere(world, watchdog, lambda: _outputs(given, source, split, statistics))
+    outputs = _everywhere(world, watchdog, lambda: _outputs(given, source, statistics))
     transform = _transform(given, source, statistics)
     shape = transform.sample_shape(source.sample_shape)
     return DataSet(source, split, statistics, transform, shape, outputs), {
@@ -77,7 +77,7 @@ def _key(given: Input, fingerprint: str) -> str:
     """What the measured numbers depend on."""
     data = given.data
     parts = (fingerprint, data.inputs, data.targets, data.task, data.standardise, data.layout, data.validation)
-    return repr((*parts, data.test, given.run.seed, given.network.kind))
+    return repr((*parts, data.test, given.run.seed, given.network.kind, _vocabulary(given)))
 
 
 def _open(given: Input, files: Sequence[Path]) -> Source:
@@ -94,7 +94,7 @@ def _open(given: Input, files: Sequence[Path]) -> Source:
 def _standardisation(given: Input, shape: tuple[int, ...]) -> tuple[str, int | None]:
     """What the constants are common to, and the axis of the channels in a stored sample."""
     network, wanted = given.network, given.data.standardise
-    if isinstance(network, Transformer) and network.vocabulary:
+    if _vocabulary(given):
         return "none", None
     if isinstance(network, Transformer) or given.data.layout == "channels_last":
         channel = len(shape) - 1
@@ -118,25 +118,28 @@ def _scan(given: Input, source: Source, split: Split, world: World) -> Statistic
         members=world.size,
         gather=world.allgather,
         memory_bytes=given.data.memory,
+        vocabulary=_vocabulary(given),
     )
 
 
+def _vocabulary(given: Input) -> int:
+    """Number of different tokens, 0 where the inputs are not tokens."""
+    return given.network.vocabulary if isinstance(given.network, Transformer) else 0
+
+
 def _transform(given: Input, source: Source, statistics: Statistics) -> Transform:
-    tokens = isinstance(given.network, Transformer) and given.network.vocabulary > 0
     axis, _ = _standardisation(given, source.sample_shape)
     return Transform(
         layout=given.data.layout if len(source.sample_shape) == 3 else "none",
         add_channel=isinstance(given.network, IMAGE_NETWORKS),
         statistics=None if axis == "none" else statistics,
-        tokens=tokens,
+        tokens=_vocabulary(given) > 0,
         classification=given.data.task == "classification",
     )
 
 
-def _outputs(given: Input, source: Source, split: Split, statistics: Statistics) -> int:
+def _outputs(given: Input, source: Source, statistics: Statistics) -> int:
     """Outputs of the network: classes, or target values of a sample (of a position, where it has one output each)."""
-    if not split.count("train"):
-        raise DataError(f"{source.length} samples leave none to train on; lower [data] validation and test.")
     if given.data.task == "regression":
         per_position = isinstance(given.network, Transformer) and given.network.pooling == "none"
         shape = source.target_shape or ()
