@@ -20,7 +20,7 @@ from app.inputfile.resolved import resolved_dict, resolved_text
 from app.parallel import environment
 from app.plan.plan import PhasePlan, Plan, make_plan
 from app.plan.restart import differences
-from app.plan.show import folder_of
+from app.plan.show import costs_of, folder_of
 from app.report.log import Log
 from app.report.summary import SummaryRow, summary_table
 from app.report.timers import Timers
@@ -100,6 +100,9 @@ def read_job(options: Options, ranks: int, text: str) -> Job:
     progress = None if options.fresh else read_progress(run_folder.progress)
     done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
     plan = _collected(lambda: make_plan(given, ranks, done), problems, None)
+    _collected(
+        lambda: costs_of(given), problems, None
+    )  # does the network go with the sample's shape, where it is known
     if problems or plan is None:
         raise InputError(*(f"{options.file}: {problem}" for problem in problems))
     if progress is not None:

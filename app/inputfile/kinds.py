@@ -23,7 +23,7 @@ def _bytes(value: Any) -> Any:
         return value
     match = _BYTES.fullmatch(value)
     if not match or match[2] not in _UNITS:
-        raise ValueError(f'a number of bytes such as "256 MiB" (units: {", ".join(_UNITS)})')
+        raise ValueError(f'a number of bytes such as "256 MiB", in one of {", ".join(_UNITS)}')
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -32,7 +32,7 @@ def _expanded(value: str) -> str:
     text = os.path.expanduser(os.path.expandvars(value))
     unset = re.search(r"\$(\w+|\{[^}]*\})", text)
     if unset:
-        raise ValueError(f"an existing environment variable ({unset[0]} is not set)")
+        raise ValueError(f"{unset[0]} to be set in the environment, and it is not")
     if "\0" in text:
         raise ValueError("a path without NUL characters")
     return text

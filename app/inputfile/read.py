@@ -23,9 +23,9 @@ def read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file{_neighbours(path)}.") from None
+        raise InputError(f"{path}: no such file{_neighbours(path)}") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not an input file{_neighbours(path / 'x')}.") from None
+        raise InputError(f"{path}: is a folder, not an input file{_inside(path)}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
     if len(raw) > LARGEST_TEXT:
@@ -81,10 +81,13 @@ def _override(raw: dict[str, Any], setting: str) -> None:
         table = next((p for p in phases if p.get("name") == name), None)
         if table is None:
             names = [str(p.get("name")) for p in phases]
-            raise InputError(f"--set {setting}: no phase is named {name!r}{nearest(name, names)}.")
+            raise InputError(f"--set {setting}: no phase is named {name!r}{nearest(name, names)}")
     else:
         for key in keys[:-1]:
             table = table.setdefault(key, {}) if isinstance(table, dict) else None
+    if isinstance(table, list):
+        names = ", ".join(str(p.get("name")) for p in table if isinstance(p, dict))
+        raise InputError(f"--set {setting}: expected phase.NAME.KEY=VALUE; the phases are {names}.")
     if not isinstance(table, dict):
         raise InputError(f"--set {setting}: {'.'.join(keys[:-1])} is not a table.")
     table[keys[-1]] = _value(value.strip())
@@ -99,10 +102,19 @@ def _value(text: str) -> Any:
 
 
 def _neighbours(path: Path) -> str:
-    """Which TOML files stand where the user looked."""
+    """The end of a sentence: the TOML file nearest in name to one that is not there."""
+    near = difflib.get_close_matches(path.name, _toml_files(path.parent), 1)
+    return f"; did you mean {path.parent / near[0]}?" if near else "."
+
+
+def _inside(folder: Path) -> str:
+    """The end of a sentence: the TOML files in a folder."""
+    names = _toml_files(folder)
+    return f"; it holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}." if names else "."
+
+
+def _toml_files(folder: Path) -> list[str]:
     try:
-        found = sorted(p.name for p in path.parent.glob("*.toml"))
+        return sorted(path.name for path in folder.glob("*.toml"))
     except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, found, 1)
-    return f". Did you mean {path.parent / near[0]}" if near else ""
+        return []

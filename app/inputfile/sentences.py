@@ -13,12 +13,12 @@ from app.inputfile.phases import PHASES
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint: the known name most like the given one, or all of them."""
+    """The end of a sentence: the known name most like the given one, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(name, known, 1, 0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return f"; known: {', '.join(known)}." if known else "."
 
 
 def sentences(error: ValidationError, raw: dict[str, Any], file: str) -> list[str]:
@@ -38,7 +38,7 @@ def _sentence(problem: dict[str, Any], raw: dict[str, Any], file: str) -> str:
     kind = problem["type"]
     context = problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{where}: unknown key {key!r}{nearest(key, place.known)}".rstrip("?.") + _end(place, key)
+        return f"{where}: unknown {'key' if place.table else 'table'} {key!r}{nearest(key, place.known)}"
     if kind == "missing":
         return f"{where}: {'the table' if not place.table else 'the key'} {key!r} is missing{_doc(place, key)}."
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -47,15 +47,14 @@ def _sentence(problem: dict[str, Any], raw: dict[str, Any], file: str) -> str:
         known = ", ".join(f'"{k}"' for k in kinds)
         if given in (None, "None"):
             return f"{where}: the key 'kind' is missing; one of {known}."
-        return f"{where}: kind = {given!r} is not known{nearest(given, kinds)}; one of {known}."
+        near = difflib.get_close_matches(given, kinds, 1, 0.6)
+        return (
+            f"{where}: kind = {given!r} is not known; {f'did you mean {near[0]!r}? One' if near else 'one'} of {known}."
+        )
     what = str(context["error"]) if kind == "value_error" else _wanted(kind, context, problem["msg"])
     if kind == "value_error" and not key:
         return f"{where}: {what}."
     return f"{where}: {key} = {found}: expected {what}{_doc(place, key)}."
-
-
-def _end(place: "_Place", key: str) -> str:
-    return "?" if difflib.get_close_matches(key, list(place.known), 1, 0.6) else "."
 
 
 def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
@@ -127,7 +126,7 @@ def _place(location: tuple[Any, ...], raw: dict[str, Any]) -> _Place:
     if head == "network" and isinstance(raw.get("network"), dict):
         kind = rest.pop(0) if rest and rest[0] in NETWORKS else None
         return _Place("[network]", _dotted(rest), NETWORKS.get(str(kind)))
-    if head in Input.model_fields and rest:
+    if head in Input.model_fields and (rest or isinstance(raw.get(head), dict)):
         model = Input.model_fields[head].annotation
         return _Place(f"[{head}]", _dotted(rest), model if isinstance(model, type) else None)
     return _Place("", _dotted([head, *rest]), Input)

@@ -32,7 +32,7 @@ def template(kind: str | None = None) -> str:
     if kind in NETWORKS:
         return _table("[network]", NETWORKS[kind], kind)
     known = [*_TABLES, *NETWORKS, *PHASES]
-    raise InputError(f"template {kind}: no such kind{nearest(kind, known).rstrip('?')}.")
+    raise InputError(f"template {kind}: no such kind{nearest(kind, known)}")
 
 
 def _table(title: str, model: type[Table], kind: str | None) -> str:

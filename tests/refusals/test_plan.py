@@ -1,0 +1,116 @@
+"""What the number of ranks and the chain of phases make impossible, before anything is opened."""
+
+import numpy as np
+import pytest
+
+LAST = 'name = "test-of-first"\n'  # of the good job's evaluate phase
+SECOND = '[[phase]]\nkind = "train"\nname = "second"\nepochs = 1\nbatch_size = 40\n'
+
+# replace the first by the second -> words of the message
+MISTAKES = {
+    "evaluate without network": (
+        '[[phase]]\nkind = "train"\nname = "first"\nepochs = 1\nbatch_size = 40\nmicrobatch_size = 10\n',
+        "",
+        "evaluate needs a network",
+        "put a train phase before it",
+    ),
+    "network of a later phase": (
+        LAST,
+        f'{LAST}network = "second"\n{SECOND}',
+        "network = 'second'",
+        "comes later",
+        "so far: first",
+    ),
+    "own network": (LAST, f'{LAST}network = "test-of-first"\n', "'test-of-first'", "comes later"),
+    "unknown network": (LAST, f'{LAST}network = "frist"\n', "no earlier phase has that name", "did you mean 'first'?"),
+    "network of an evaluate phase": (
+        LAST,
+        f'{LAST}{SECOND}network = "test-of-first"\n',
+        '[[phase]] "second": network = ',
+        "makes no network",
+    ),
+    "loss of another task": (
+        "epochs = 1",
+        'epochs = 1\nloss = "mse"',
+        'loss = "mse" does not go with [data] task = "classification"',
+        "one of cross_entropy",
+    ),
+    "label loss for values": (
+        '[network]\nkind = "mlp"\nwidths = [8]\n\n[[phase]]',
+        'task = "regression"\n[network]\nkind = "mlp"\n[[phase]]\nloss = "cross_entropy"',
+        'loss = "cross_entropy" does not go with [data] task = "regression"',
+        "mse, l1, huber, bce",
+    ),
+    "accuracy of values": (
+        '[network]\nkind = "mlp"\nwidths = [8]\n\n[[phase]]',
+        'task = "regression"\n[network]\nkind = "mlp"\n[[phase]]\nmonitor = "accuracy"',
+        'monitor = "accuracy"',
+        'task = "classification"',
+    ),
+    "patience without validation": (
+        "[network]",
+        "validation = 0\n[network]",
+        "patience = 2",
+        "[data] validation = 0",
+    ),
+    "part that is empty": (
+        "[network]",
+        "test = 0\n[network]",
+        'part = "test"',
+        "[data] test = 0",
+        "nothing is held out",
+    ),
+    "stages": ("[data]", "[grid]\nstages = 2\n[data]", "[grid] stages = 2", "leave stages at 1"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_in_the_plan(job, refused, name):
+    old, new, *words = MISTAKES[name]
+    if name == "patience without validation":
+        job.edit(("epochs = 1", "epochs = 1\npatience = 2"))
+    job.edit((old, new))
+    refused(job.check(), f"{job.input}: ", *words)
+
+
+@pytest.mark.parametrize("ranks", [5, 1000])
+def test_fewer_microbatches_than_ranks(job, refused, ranks):
+    told = job.check("--ranks", str(ranks))
+    refused(told, '[[phase]] "first": batch_size = 40 in microbatches of 10', f"{ranks} replicas", "start fewer ranks")
+
+
+def test_the_advice_on_microbatches_works(job):
+    """The sizes that the message names are enough."""
+    assert "microbatch_size of at most 8" in job.check("--ranks", "5").err
+    assert job.check("--ranks", "5", "--set", "phase.first.microbatch_size=8").code == 0
+    assert "batch_size of at least 50" in job.check("--ranks", "5").err
+    assert job.check("--ranks", "5", "--set", "phase.first.batch_size=50").code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "words"),
+    [
+        ('"lenet"', "[3, 8]", ("images of 3x8 are too small", "at least 4x4")),
+        ('"lenet"', "[16]", ("(16,)", "images of shape", "kind = 'mlp'")),
+        ('"resnet"\ndepth = 9', "[32, 32]", ("depth = 9", "6n+2")),
+        ('"transformer"\nwidth = 10\nheads = 4', "[8, 3]", ("width = 10", "heads = 4")),
+        ('"transformer"\nvocabulary = 9', "[8, 3]", ("tokens of shape (length,)", "(8, 3)")),
+    ],
+)
+def test_network_and_sample_do_not_fit(job, refused, kind, shape, words):
+    """Known from the keys alone: `check` does not open the data."""
+    job.edit(('"mlp"\nwidths = [8]', kind), ("[network]", f"sample_shape = {shape}\nclasses = 3\n[network]"))
+    refused(job.check(), f"{job.input}: network ", *words)
+
+
+def test_image_too_small_found_in_the_data(job, refused):
+    """The same where only the data file says how large a sample is."""
+    job.edit(('"mlp"\nwidths = [8]', '"lenet"'))
+    job.store(images=np.zeros((240, 3, 8), np.float32))
+    refused(job.run(), "network lenet: images of 3x8 are too small", "at least 4x4", "kind = 'mlp'")
+
+
+def test_ranks_is_a_number(job):
+    with pytest.raises(SystemExit) as ended:
+        job.command("check", str(job.input), "--ranks", "two")
+    assert ended.value.code == 2
