@@ -19,6 +19,8 @@ from app.errors import DataError
 __all__ = ["Batch", "Microbatch", "Reading", "batches", "reading", "steps_per_epoch"]
 
 PLAN_BYTES = 64  # numbers kept for each sample of a window: its number, row and place, for this window and the next
+WINDOWS_OF_LANE = 8  # at least, unless they would be small
+SMALL_WINDOW_BYTES = 4 * 2**20
 SHARED_WINDOWS = (
     order.SPARE_WINDOWS + 1
 )  # the spare ones, and as much again for a chunk being undone and the microbatches
@@ -75,7 +77,9 @@ def reading(
     limit = max(1, window_bytes - window_bytes * PLAN_BYTES // bytes_each)
     blocks = source.blocks(limit)
     block_bytes = blocks.most_rows * bytes_each
-    window_blocks = max(1, window_bytes // block_bytes)
+    # Several windows a lane, so that the first batch need not wait long and reading goes on beside computing.
+    share = max(SMALL_WINDOW_BYTES, blocks.count * block_bytes // (lanes * WINDOWS_OF_LANE))
+    window_blocks = max(1, min(window_bytes, share) // block_bytes)
     room = memory_bytes // (window_blocks * block_bytes) - owned - 1
     windows = owned + max(order.SPARE_WINDOWS, min(owned, room))
     peak = windows * window_blocks * block_bytes + block_bytes
@@ -188,13 +192,13 @@ class Samples:
         while done < size:
             (window, buffers), used = self._current.get(stream) or self._open(stream)
             count = min(size - done, len(window.samples) - used)
-            to, rows = slice(done, done + count), window.rows[used : used + count]
+            end, rows = done + count, window.rows[used : used + count]
             # mode="clip": the default mode copies through a buffer; rows are within the window by construction.
-            np.take(buffers.inputs, rows, axis=0, out=inputs[to], mode="clip")
+            buffers.inputs.take(rows, 0, inputs[done:end], "clip")
             if targets is not None and buffers.targets is not None:
-                np.take(buffers.targets, rows, axis=0, out=targets[to], mode="clip")
-            samples[to] = window.samples[used : used + count]
-            done += count
+                buffers.targets.take(rows, 0, targets[done:end], "clip")
+            samples[done:end] = window.samples[used : used + count]
+            done = end
             self._advance(stream, used + count)
         return self._made(number, inputs, targets, samples)
 

@@ -9,6 +9,8 @@ import numpy as np
 
 SMALL_BYTES = 256 * 2**10  # smaller blocks cost more in calls than in reading
 CONTIGUOUS_BYTES = 2**20  # a block of a dataset without chunks
+LEAST_BYTES = 4096  # a block of a small set, of which many are wanted for the order to be mixed well
+MANY = 512  # blocks wanted of a set, before they grow to the sizes above
 
 
 class Layout(NamedTuple):
@@ -19,17 +21,19 @@ class Layout(NamedTuple):
     whole: bool
 
 
-def block_rows(inputs: Layout, targets: Layout | None, limit_bytes: int) -> int:
+def block_rows(inputs: Layout, targets: Layout | None, limit_bytes: int, set_bytes: int) -> int:
     """Samples of a block of one file: about `limit_bytes` at most, unless one chunk that must be undone is larger.
 
     First choice: every chunk of both datasets is read once. Next: once for the inputs, at most twice for the targets.
-    Last: once for the inputs. Collective over: none.
+    Last: once for the inputs, and the targets as seldom as the limit allows. `set_bytes` is the size of the whole set:
+    a small one gets small blocks, where its chunks allow it. Collective over: none.
     """
     bytes_each = inputs.row_bytes + (targets.row_bytes if targets else 0)
     most = max(1, limit_bytes // max(1, bytes_each))
     must_i = inputs.chunk_rows if inputs.whole else 1
     must_t = targets.chunk_rows if targets and targets.whole else 1
-    unit = inputs.chunk_rows or max(1, min(most, CONTIGUOUS_BYTES // max(1, inputs.row_bytes)))
+    wanted = max(LEAST_BYTES, set_bytes // MANY)
+    unit = inputs.chunk_rows or max(1, min(most, min(CONTIGUOUS_BYTES, wanted) // max(1, inputs.row_bytes)))
     if unit > most and not inputs.whole:
         unit = most  # part of an uncompressed chunk costs only its part
     if must_t > 1:
@@ -39,8 +43,10 @@ def block_rows(inputs: Layout, targets: Layout | None, limit_bytes: int) -> int:
             unit = must_t
         elif (several := -(-must_t // unit) * unit) <= most:
             unit = several
-    small = max(1, -(-SMALL_BYTES // max(1, unit * bytes_each)))
-    return unit * max(1, min(small, most // unit))
+        else:
+            unit *= max(1, most // unit)
+    several = -(-min(SMALL_BYTES, wanted) // max(1, unit * bytes_each))
+    return unit * max(1, min(several, most // unit))
 
 
 def undone_times(inputs: Layout, targets: Layout | None, rows: int) -> float:

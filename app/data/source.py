@@ -75,7 +75,8 @@ class Source:
 
     def blocks(self, limit_bytes: int) -> Blocks:
         """The blocks to read in, of about `limit_bytes` at most; depends on the files and the limit alone."""
-        rows = tuple(block_rows(part.inputs, self._pressing(part), limit_bytes) for part in self._parts)
+        size = self.length * self.sample_bytes
+        rows = tuple(block_rows(part.inputs, self._pressing(part), limit_bytes, size) for part in self._parts)
         return Blocks(tuple(part.length for part in self._parts), rows)
 
     def block_notes(self, limit_bytes: int) -> tuple[str, ...]:

