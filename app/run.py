@@ -22,9 +22,11 @@ from app.plan.plan import PhasePlan, Plan, make_plan
 from app.plan.restart import differences
 from app.plan.show import costs_of, folder_of
 from app.report.log import Log
+from app.report.memory import peak_bytes, peak_line
 from app.report.summary import SummaryRow, summary_table
 from app.report.timers import Timers
 from app.storage.artifact_file import Provenance
+from app.storage.checkpoints import Checkpoints
 from app.storage.progress import RunProgress, read_progress, write_progress
 from app.storage.results import Results
 from app.storage.run_folder import RunFolder
@@ -150,7 +152,8 @@ def _run(options: Options, world: Any, place: _Place) -> int:
         log.note("\n".join(["stopped:", *error.problems]))
         raise
     context.watchdog.stop()
-    log.info("\n".join([f"done; results in {folder_of(job.given)}", *summary_table(rows)]))
+    memory = peak_line(world.allgather(peak_bytes()), world.hosts)
+    log.info("\n".join([f"done; results in {folder_of(job.given)}", *summary_table(rows), memory]))
     log.close()
     return 0
 
@@ -247,6 +250,7 @@ def _walk(context: Any, progress: RunProgress) -> list[SummaryRow]:
     for step in context.plan.phases:
         if step.done:
             context.log.info(f"{step.name}: done on an earlier start, skipped")
+            _forget_checkpoints(context, step)
             rows.append(_row(step, "skipped", None, progress.done[step.name]))
             continue
         progress = replace(progress, begun=(*(n for n in progress.begun if n != step.name), step.name))
@@ -257,12 +261,18 @@ def _walk(context: Any, progress: RunProgress) -> list[SummaryRow]:
         numbers = PHASES[step.phase.kind](context, step)
         progress = replace(progress, done=progress.done | {step.name: _plain(numbers)})
         _note(context, progress)
+        _forget_checkpoints(context, step)
         rows.append(_row(step, "done", time.monotonic() - begun, numbers))
     return rows
 
 
 def _note(context: Any, progress: RunProgress) -> None:
     context.alone(lambda: write_progress(context.folder.progress, progress))
+
+
+def _forget_checkpoints(context: Any, step: PhasePlan) -> None:
+    """Only once the phase is noted as done: a rank killed in between would start it over."""
+    context.alone(Checkpoints(context.folder.checkpoints(step.name)).clear)
 
 
 def _plain(numbers: dict[str, Any]) -> dict[str, float]:

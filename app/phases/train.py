@@ -119,7 +119,6 @@ class _Work:
         row = training.rows[training.best_epoch if best else -1]
         store_network(context, phase.name, weights, self.built, row)
         self._write_results()
-        context.alone(self.checkpoints.clear)
         self.gradient_sum.close()
         speeds = [timing["samples_per_s"] for timing in training.timings]
         return row | {"samples_per_s": sorted(speeds)[len(speeds) // 2]}
