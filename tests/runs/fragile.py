@@ -1,0 +1,87 @@
+"""Training jobs in which a chosen rank kills itself at a chosen place: the network that the jobs train does it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.runs import made
+
+KILLED = 137  # exit code of mpirun, and of a shell, for a process that died by signal 9; Popen says -9
+
+OWN = '''
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from torch import nn
+
+FILE = Path(__file__).with_name("kill.json")
+PLACE = json.loads(FILE.read_text()) if FILE.exists() else {}
+RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ.get("PMI_RANK") or 0)
+SEEN = {}
+
+
+def reached(place):
+    if PLACE.get("rank") == RANK and PLACE["place"] == place:
+        SEEN[place] = SEEN.get(place, 0) + 1
+        if SEEN[place] == PLACE["count"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def audit(event, arguments):
+    if event in ("os.rename", "os.remove"):
+        path = Path(os.fsdecode(arguments[1] if event == "os.rename" else arguments[0]))
+        reached("before %s of %s" % (event[3:], "a checkpoint" if path.parent.name == "net" else path.name))
+
+
+if PLACE.get("place", "").startswith("before"):
+    sys.addaudithook(audit)
+
+
+class Fragile(nn.Module):
+    def __init__(self, sleep_s):
+        super().__init__()
+        self.sleep_s = sleep_s
+        self.trained = False
+
+    def forward(self, inputs):
+        self.trained |= self.training
+        reached("training" if self.training else "validation" if self.trained else "evaluation")
+        time.sleep(self.sleep_s if self.training else 0)
+        return inputs
+
+
+def network(sample_shape, outputs, sleep_s):
+    return nn.Sequential(
+        Fragile(sleep_s), nn.Linear(sample_shape[0], 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3),
+        nn.Linear(16, outputs),
+    )
+'''
+
+
+def write(folder: Path, sleep_s: float = 0.0, **train: Any) -> Path:
+    """An input file: 4 epochs of 5 steps, a checkpoint every second step; the last batch has 17 samples of 20."""
+    inputs = made.features(6)
+    made.write_data(folder / "data.h5", inputs, made.labels(inputs))
+    (folder / "own.py").write_text(OWN)
+    network = {"kind": "own.py:network", "options": {"sleep_s": sleep_s}}
+    return made.write_input(
+        folder / "input.toml", network, {"epochs": 4, "checkpoint_steps": 2, **train}, {"file": "data.h5"}
+    )
+
+
+def kill(folder: Path, rank: int, place: str, count: int) -> None:
+    """Jobs started from now on lose this rank when it is at the place for the `count`th time.
+
+    Places: training, validation and evaluation (forward passes of one microbatch), and "before rename of NAME", "before
+    remove of NAME", where NAME is a file's, or "a checkpoint".
+    """
+    (folder / "kill.json").write_text(json.dumps({"rank": rank, "place": place, "count": count}))
+
+
+def spare(folder: Path) -> None:
+    """Jobs started from now on lose nobody."""
+    (folder / "kill.json").unlink()
