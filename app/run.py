@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import app
 from app.errors import InputError, PhalanxError
@@ -25,11 +25,11 @@ from app.report.log import Log
 from app.report.memory import peak_bytes, peak_line
 from app.report.summary import SummaryRow, summary_table
 from app.report.timers import Timers
-from app.storage.artifact_file import Provenance
-from app.storage.checkpoints import Checkpoints
 from app.storage.progress import RunProgress, read_progress, write_progress
-from app.storage.results import Results
 from app.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:  # `phalanx check` gets by without numpy
+    from app.storage.artifact_file import Provenance
 
 T = TypeVar("T")
 
@@ -99,12 +99,10 @@ def read_job(options: Options, ranks: int, text: str) -> Job:
     files: tuple[Path, ...] = _collected(lambda: data_files(given, folder), problems, ())
     problems += network_file(given, folder)
     run_folder = RunFolder(Path(folder_of(given)))
-    progress = None if options.fresh else read_progress(run_folder.progress)
+    progress = None if options.fresh else _worth_keeping(run_folder, read_progress(run_folder.progress))
     done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
     plan = _collected(lambda: make_plan(given, ranks, done), problems, None)
-    _collected(
-        lambda: costs_of(given), problems, None
-    )  # does the network go with the sample's shape, where it is known
+    _collected(lambda: costs_of(given), problems, None)  # whether the network goes with the sample's shape, if given
     if problems or plan is None:
         raise InputError(*(f"{options.file}: {problem}" for problem in problems))
     if progress is not None:
@@ -118,6 +116,14 @@ def _collected(action: Callable[[], T], problems: list[str], otherwise: T) -> T:
     except InputError as error:
         problems += error.problems
         return otherwise
+
+
+def _worth_keeping(folder: RunFolder, found: RunProgress | None) -> RunProgress | None:
+    """Progress without phases that began and left nothing: after a mistake found there the input may be mended."""
+    if found is None:
+        return None
+    begun = [n for n in found.begun if n in found.done or folder.has_checkpoints(n)]
+    return replace(found, begun=tuple(begun)) if begun or found.done else None
 
 
 def _still_there(folder: RunFolder, given: Input, name: str) -> bool:
@@ -137,6 +143,8 @@ def _refuse_changes(options: Options, given: Input, progress: RunProgress, folde
 
 
 def _run(options: Options, world: Any, place: _Place) -> int:
+    from app.storage.artifact_file import Provenance
+
     text = world.bcast(_agreed(world, lambda: read_text(options.file) if world.rank == 0 else ""))
     job = _agreed(world, lambda: read_job(options, world.size, text))
     folder = RunFolder(Path(folder_of(job.given)).absolute())
@@ -176,13 +184,14 @@ def _agreed(world: Any, action: Callable[[], T]) -> T:
 
 
 def _context(
-    options: Options, world: Any, job: Job, folder: RunFolder, log: Log, provenance: Provenance, place: _Place
+    options: Options, world: Any, job: Job, folder: RunFolder, log: Log, provenance: "Provenance", place: _Place
 ) -> Any:
     """Devices, data and everything else that phases share. Collective over: world."""
     from app.learning.device import choose_device, set_threads
     from app.parallel.watchdog import Watchdog
     from app.phases.context import Context
     from app.phases.context.data import open_data
+    from app.storage.results import Results
 
     given = job.given
     limit_s = given.run.watchdog
@@ -272,6 +281,8 @@ def _note(context: Any, progress: RunProgress) -> None:
 
 def _forget_checkpoints(context: Any, step: PhasePlan) -> None:
     """Only once the phase is noted as done: a rank killed in between would start it over."""
+    from app.storage.checkpoints import Checkpoints
+
     context.alone(Checkpoints(context.folder.checkpoints(step.name)).clear)
 
 

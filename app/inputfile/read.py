@@ -86,8 +86,8 @@ def _override(raw: dict[str, Any], setting: str) -> None:
         for key in keys[:-1]:
             table = table.setdefault(key, {}) if isinstance(table, dict) else None
     if isinstance(table, list):
-        names = ", ".join(str(p.get("name")) for p in table if isinstance(p, dict))
-        raise InputError(f"--set {setting}: expected phase.NAME.KEY=VALUE; the phases are {names}.")
+        known = ", ".join(str(p.get("name")) for p in table if isinstance(p, dict))
+        raise InputError(f"--set {setting}: expected phase.NAME.KEY=VALUE; the phases are {known}.")
     if not isinstance(table, dict):
         raise InputError(f"--set {setting}: {'.'.join(keys[:-1])} is not a table.")
     table[keys[-1]] = _value(value.strip())

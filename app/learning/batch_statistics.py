@@ -4,9 +4,39 @@ Each microbatch is normalised by its own statistics; the running ones move once 
 statistics of the batch's microbatches over all replicas.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+
+@torch.no_grad()
+def needs_two_samples(network: nn.Module, sample: Tensor) -> list[str]:
+    """Names of the batch-norm layers that get one value a channel from one sample, of which there are no statistics.
+
+    `sample` is a batch of one, (1, ...). The network is left as it was. Collective over: none.
+    """
+    found: list[str] = []
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if inputs[0].numel() == inputs[0].shape[1] and name not in found:
+                found.append(name)
+
+        return look
+
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)]
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers]
+    training = network.training
+    try:
+        if layers:
+            network.eval()(sample)
+    finally:
+        network.train(training)
+        for handle in handles:
+            handle.remove()
+    return found
 
 
 class BatchStatistics:

@@ -31,8 +31,9 @@ def trace(
 ) -> tuple[LayerShape, ...]:
     """Shapes between the layers for samples of zeros of the given shape and dtype; one layer is held at a time.
 
-    Torch's global random generator is left as it was. Collective over: none. Raises InputError when a layer fails or
-    changes the number of samples, or the last dim of the network's outputs is not `outputs`.
+    Every layer runs once as in training and once as in evaluation. Torch's global random generator is left as it was.
+    Collective over: none. Raises InputError when a layer fails or changes the number of samples, the last dim of the
+    network's outputs is not `outputs`, they are not floating-point numbers, or there is no parameter to train.
     """
     values, shapes = torch.zeros((SAMPLES, *sample_shape), dtype=dtype), []
     with torch.random.fork_rng(devices=[]):
@@ -47,14 +48,19 @@ def trace(
             f"network: its outputs for one sample have shape {tuple(values.shape[1:])}, but the last dim must be "
             f"{outputs}: one value per class, or per target value in regression"
         )
+    if not values.is_floating_point():
+        raise InputError(f"network: its outputs are {values.dtype}, but floating-point numbers are expected")
+    if not any(shape.parameters for shape in shapes):
+        raise InputError("network: it has no parameters, so there is nothing to train")
     return tuple(shapes)
 
 
 def _pass(name: str, module: nn.Module, values: Tensor) -> Tensor:
     given = f"layer {name!r} of the network, given a batch of {SAMPLES} samples of shape {tuple(values.shape[1:])},"
     try:
+        module.train()(values)
         result = module.eval()(values)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{given} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(result, Tensor):
         raise InputError(f"{given} returned {type(result).__name__}, but one tensor is expected")

@@ -4,10 +4,12 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
-from app.errors import NumbersError
+from app.errors import ArtifactError, InputError, NumbersError
 from app.inputfile.phases import Train
+from app.learning.batch_statistics import needs_two_samples
 from app.learning.evaluation import evaluate
 from app.learning.losses import LossOptions, loss
 from app.learning.optimizers import Optimizer, OptimizerOptions, make
@@ -19,11 +21,12 @@ from app.parallel.gradients import GradientSum, choose
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork, new_network, store_network, stored_network
 from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
-from app.plan.microbatches import steps_per_epoch
+from app.plan.microbatches import leaves_single, sizes_without_single, steps_per_epoch
 from app.plan.plan import PhasePlan, loss_of
+from app.report.age import age_s
 from app.report.progress import Progress
 from app.report.timers import spread, spread_line
-from app.storage.checkpoints import Checkpoints
+from app.storage.checkpoints import Checkpoints, StoredCheckpoint
 from app.storage.tree import Tree
 
 SHOWN = ("loss", "validation_loss", "validation_accuracy", "validation_rmse", "validation_r2")
@@ -37,6 +40,7 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     phase: Train = plan.phase  # type: ignore[assignment]
     announce_reading(context, phase)
     built = stored_network(context, plan.network) if plan.network else new_network(context)
+    _refuse_single_samples(context, phase, built.network)
     work = _Work(context, phase, built)
     work.resume()
     training = work.training
@@ -75,6 +79,7 @@ class _Work:
         self.schedule = _schedule(phase, self.steps)
         self.checkpoints = Checkpoints(context.folder.checkpoints(phase.name))
         self.saved = self.reported = time.monotonic()
+        self.stepped = False
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint. Collective over: world."""
@@ -83,7 +88,7 @@ class _Work:
         for problem in self.checkpoints.passed_over:
             context.log.warn(f"a damaged checkpoint is passed over: {problem.reason}")
         if stored is not None:
-            context.together(lambda: self.training.load_(stored.tree))
+            context.together(lambda: self._load_(stored))
             self.step.restart_()
         position = (self.training.epoch, self.training.step)
         if len(set(context.world.allgather(position))) > 1:
@@ -93,6 +98,16 @@ class _Work:
         if stored is not None:
             context.log.info(f"goes on from its checkpoint at epoch {position[0] + 1}, step {position[1]}")
 
+    def _load_(self, stored: StoredCheckpoint) -> None:
+        try:
+            self.training.load_(stored.tree)
+        except ArtifactError as error:
+            raise ArtifactError(
+                *(f"{stored.path}: {problem}" for problem in error.problems),
+                "What to try: put the network back as it was when this phase began, choose another [run] folder, or"
+                " start over with --fresh.",
+            ) from None
+
     def epoch(self, progress: Progress) -> None:
         """The rest of the current epoch, its validation and its report. Collective over: world."""
         context, training, phase = self.context, self.training, self.phase
@@ -101,6 +116,7 @@ class _Work:
         for batch in read_batches(context, phase, "train", epoch=training.epoch, start_step=first):
             context.watchdog.place(phase.name, training.epoch, batch.step)
             result = self.step(batch, training.epoch, self._rate(batch.step))
+            self._say_first_step()
             training.step_losses.append(result.loss)
             training.step = batch.step + 1
             progress.update(training.epoch, batch.step, batch.size, result.loss)
@@ -110,6 +126,11 @@ class _Work:
         row |= {f"validation_{name}": value for name, value in self._validate().items()}
         better = training.finish_epoch(row)
         self._report(row, samples_per_s, better)
+
+    def _say_first_step(self) -> None:
+        if not self.stepped:
+            self.stepped = True
+            self.context.log.debug(f"first step done {age_s():.2f} s after this rank was started")
 
     def finish(self) -> dict[str, Any]:
         """Store the network that is handed on; the row of its epoch. Collective over: world."""
@@ -193,6 +214,26 @@ class _Work:
         self.reported = time.monotonic()
 
 
+def _refuse_single_samples(context: Context, phase: Train, network: nn.Module) -> None:
+    """Torch's batch norm fails on a microbatch of one sample; found here, before it does so at the end of an epoch.
+
+    Collective over: world. Raises InputError.
+    """
+    samples, batch, microbatch = context.data.split.count("train"), phase.batch_size, phase.microbatch
+    if not leaves_single(samples, batch, microbatch):
+        return
+    inputs = torch.zeros(1, *context.data.sample_shape, device=context.device)
+    layers = needs_two_samples(network, inputs.long() if context.data.transform.tokens else inputs)
+    if layers:
+        sizes = sizes_without_single(samples, batch, microbatch, context.plan.grid.replicas)
+        advice = "batch_size = {}, microbatch_size = {}".format(*sizes) if sizes else "other sizes"
+        raise InputError(
+            f'[[phase]] "{phase.name}": {samples} training samples in batches of {batch} and microbatches of'
+            f" {microbatch} leave a microbatch of 1 sample, but batch normalisation (layer {layers[0]!r}) needs 2 or"
+            f" more; try {advice}."
+        ).on_every_rank()
+
+
 def _optimizer(phase: Train, network: nn.Module) -> Optimizer:
     numbers = OptimizerOptions(
         momentum=phase.momentum,
@@ -221,12 +262,14 @@ def _schedule(phase: Train, steps: int) -> Schedule:
 def _gradient_sum(context: Context, network: nn.Module) -> GradientSum:
     group = context.data_group
     hosts = len(set(group.allgather(context.world.host)))
-    chosen = choose(
-        group,
-        wanted=context.plan.input.grid.allreduce,
-        device_type=context.device.type,
-        hosts=hosts,
-        sizes=[p.numel() for p in network.parameters()],
+    chosen = context.together(
+        lambda: choose(
+            group,
+            wanted=context.plan.input.grid.allreduce,
+            device_type=context.device.type,
+            hosts=hosts,
+            sizes=[p.numel() for p in network.parameters()],
+        )
     )
     context.log.info(f"gradients are summed by {chosen.reason}")
     return chosen

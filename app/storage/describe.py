@@ -33,8 +33,8 @@ def describe(path: Path) -> list[str]:
             return [escaped(line) for line in _strangers(path, size)]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: HDF5 cannot read it: {error}") from error
-    found = f"it begins with {start[:8]!r}" if start else "it is empty"
-    raise ArtifactError(f"{path}: is not an HDF5 file: {found}. What to try: name a file of a run folder, or of data.")
+    why = f"it begins with {start[:8]!r}" if start else "it is empty"
+    raise ArtifactError(f"{path}: is not an HDF5 file: {why}. What to try: name a file of a run folder, or of data.")
 
 
 def _start(path: Path) -> tuple[bytes, int]:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from app.errors import MachineError
 from app.storage import atomic_write
-from app.storage.checkpoints import Checkpoints
 
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (debug|info|warning|error) ")
 _PARTS = ("networks", "checkpoints", "data", "predictions", "exports")
@@ -57,6 +56,10 @@ class RunFolder:
     def checkpoints(self, name: str) -> Path:
         return self.path / "checkpoints" / name
 
+    def has_checkpoints(self, name: str) -> bool:
+        """Whether a phase has any, whole or damaged."""
+        return any(self.checkpoints(name).glob("[0-9]*.h5"))
+
     def data(self, name: str) -> Path:
         return self.path / "data" / f"{name}.h5"
 
@@ -91,6 +94,8 @@ class RunFolder:
         their names, folders when they are empty afterwards; anything else is a stranger's and stays.
         Collective over: none (rank 0). Raises MachineError when something cannot be deleted.
         """
+        from app.storage.checkpoints import Checkpoints  # brings numpy, which the plan of a run does without
+
         removed: list[Path] = []
         try:
             for path in self._ours(frozenset(exported)):
