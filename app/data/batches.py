@@ -21,9 +21,8 @@ __all__ = ["Batch", "Microbatch", "Reading", "batches", "reading", "steps_per_ep
 PLAN_BYTES = 64  # numbers kept for each sample of a window: its number, row and place, for this window and the next
 WINDOWS_OF_LANE = 8  # at least, unless they would be small
 SMALL_WINDOW_BYTES = 4 * 2**20
-SHARED_WINDOWS = (
-    order.SPARE_WINDOWS + 1
-)  # the spare ones, and as much again for a chunk being undone and the microbatches
+PINS = 4  # microbatches of a window, at least, for its memory to be handed out without copying
+SHARED_WINDOWS = order.SPARE_WINDOWS + 1  # the spare ones, and one for the block on its way
 
 
 class Microbatch(NamedTuple):
@@ -47,11 +46,12 @@ class Batch(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How an epoch will be read: blocks, blocks of a window, windows in memory, the most bytes they take."""
+    """How an epoch will be read: blocks, blocks of a window, windows in memory (pinned: by tensors), the most bytes."""
 
     blocks: Blocks
     window_blocks: int
     windows: int
+    pinned: int
     peak_bytes: int
     notes: tuple[str, ...]
 
@@ -72,7 +72,7 @@ def reading(
     """
     lanes = -(-batch_size // microbatch_size) if shuffle else 1
     owned = len(range(replica, lanes, replicas)) if shuffle else 1
-    window_bytes = memory_bytes // (lanes + SHARED_WINDOWS)
+    window_bytes = memory_bytes // (lanes + pinned_windows(lanes) + SHARED_WINDOWS)
     bytes_each = source.sample_bytes + PLAN_BYTES
     limit = max(1, window_bytes - window_bytes * PLAN_BYTES // bytes_each)
     blocks = source.blocks(limit)
@@ -80,8 +80,9 @@ def reading(
     # Several windows a lane, so that the first batch need not wait long and reading goes on beside computing.
     share = max(SMALL_WINDOW_BYTES, blocks.count * block_bytes // (lanes * WINDOWS_OF_LANE))
     window_blocks = max(1, min(window_bytes, share) // block_bytes)
-    room = memory_bytes // (window_blocks * block_bytes) - owned - 1
-    windows = owned + max(order.SPARE_WINDOWS, min(owned, room))
+    pinned = pinned_windows(owned)
+    room = memory_bytes // (window_blocks * block_bytes) - owned - pinned - 1
+    windows = owned + pinned + max(order.SPARE_WINDOWS, min(owned, room))
     peak = windows * window_blocks * block_bytes + block_bytes
     if owned and peak > memory_bytes:
         raise DataError(
@@ -90,7 +91,12 @@ def reading(
             f"for batches of {lanes} microbatches: {mib(peak)}, but {mib(memory_bytes)} are allowed; "
             "allow more memory, choose a larger microbatch, or write the file with smaller chunks."
         )
-    return Reading(blocks, window_blocks, windows, peak, source.block_notes(limit))
+    return Reading(blocks, window_blocks, windows, pinned, peak, source.block_notes(limit))
+
+
+def pinned_windows(lanes: int) -> int:
+    """Used-up windows that the tensors of this batch and the one before may still look at, when lanes take turns."""
+    return 1 + -(-2 * lanes // PINS)
 
 
 def mib(size: int) -> str:
@@ -140,8 +146,11 @@ def batches(
             else []
         )
         stream_of = dict.fromkeys((lane.number for lane in owned), 0)
-    with Reader(source, order.by_need(streams), plan.windows, plan.window_blocks * plan.blocks.most_rows) as reader:
-        samples = Samples(reader, source, transform, min(microbatch_size, batch_size), pin)
+    with Reader(
+        source, order.by_need(streams), ahead=plan.windows - plan.pinned, pinned=plan.pinned,
+        rows=plan.window_blocks * plan.blocks.most_rows, block_rows=plan.blocks.most_rows,
+    ) as reader:  # fmt: skip
+        samples = Samples(reader, source, transform, pin)
         for step in range(start_step, steps_per_epoch(count, batch_size)):
             sizes = [(lane.number, order.microbatch_size_at(lane, step)) for lane in owned]
             made = tuple(samples.take(number, stream_of[number], size) for number, size in sizes if size)
@@ -173,51 +182,56 @@ def members_before(blocks: Blocks, split: Split, part: str) -> np.ndarray:
 class Samples:
     """Takes microbatches out of the windows that a reader delivers in the order in which they are needed."""
 
-    def __init__(self, reader: Reader, source: Source, transform: Transform, most: int, pin: bool) -> None:
-        self._reader, self._source, self._transform, self._pin = reader, source, transform, pin
+    def __init__(self, reader: Reader, source: Source, transform: Transform, pin: bool) -> None:
+        self._reader, self._transform, self._pin = reader, transform, pin
+        self._keeps = transform.keeps(source.dtype)  # the stored rows themselves become the tensor
         self._current: dict[
             int, tuple[Filled, int]
         ] = {}  # by stream: the window in use, how many of its samples are used
-        self._own = transform.keeps(
-            source.dtype
-        )  # the gathered rows become the tensor, so each microbatch needs its own
-        self._gathered = np.empty((0 if self._own else most, *source.sample_shape), source.dtype)
 
     def take(self, number: int, stream: int, size: int) -> Microbatch:
         """The next `size` samples of a stream as microbatch `number`."""
-        source, done = self._source, 0
-        inputs = np.empty((size, *source.sample_shape), source.dtype) if self._own else self._gathered[:size]
-        targets = source.empty_targets(size)
-        samples = np.empty(size, np.int64)
-        while done < size:
-            (window, buffers), used = self._current.get(stream) or self._open(stream)
-            count = min(size - done, len(window.samples) - used)
-            end, rows = done + count, window.rows[used : used + count]
-            # mode="clip": the default mode copies through a buffer; rows are within the window by construction.
-            buffers.inputs.take(rows, 0, inputs[done:end], "clip")
-            if targets is not None and buffers.targets is not None:
-                buffers.targets.take(rows, 0, targets[done:end], "clip")
-            samples[done:end] = window.samples[used : used + count]
-            done = end
-            self._advance(stream, used + count)
+        (window, buffers), used = self._current.get(stream) or self._open(stream)
+        end = used + size
+        if end > len(window.samples):
+            return self._made(number, *self._across(stream, size))
+        inputs, samples = buffers.inputs[used:end], window.samples[used:end]
+        # A tensor that looks at a window keeps all its memory from being used again: only where that is not for long.
+        if self._keeps and (window.place.last or size * PINS > len(window.samples)):
+            inputs = inputs.copy()
+        targets = None if buffers.targets is None else buffers.targets[used:end].copy()
+        self._advance(stream, end)
         return self._made(number, inputs, targets, samples)
+
+    def _across(self, stream: int, size: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Inputs, targets and numbers of the next `size` samples, from more than one window, in memory of their own."""
+        taken: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
+        while size:
+            (window, buffers), used = self._current.get(stream) or self._open(stream)
+            part = slice(used, min(used + size, len(window.samples)))
+            targets = None if buffers.targets is None else buffers.targets[part].copy()
+            taken.append((buffers.inputs[part].copy(), targets, window.samples[part]))
+            size -= part.stop - part.start
+            self._advance(stream, part.stop)
+        inputs, wanted, samples = zip(*taken, strict=True)
+        return np.concatenate(inputs), None if wanted[0] is None else np.concatenate(wanted), np.concatenate(samples)
 
     def _open(self, stream: int) -> tuple[Filled, int]:
         """Wait for the stream's next window."""
         filled = self._reader.next()
-        if filled.window.stream != stream:
-            raise RuntimeError(f"window of stream {filled.window.stream} came when stream {stream} needed one")
-        self._current[stream] = (filled, filled.window.skip)
+        if filled.window.place.stream != stream:
+            raise RuntimeError(f"window of stream {filled.window.place.stream} came when stream {stream} needed one")
+        self._current[stream] = (filled, filled.window.place.skip)
         return self._current[stream]
 
     def _advance(self, stream: int, used: int) -> None:
-        """Remember how far the stream is; the memory of a used window goes back at once."""
+        """Remember how far the stream is; a window that is used up makes room for another."""
         filled = self._current[stream][0]
         if used < len(filled.window.samples):
             self._current[stream] = (filled, used)
         else:
-            self._reader.release(filled)
             del self._current[stream]
+            self._reader.release()
 
     def _made(self, number: int, inputs: np.ndarray, targets: np.ndarray | None, samples: np.ndarray) -> Microbatch:
         made = self._transform.inputs_(inputs)

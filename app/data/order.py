@@ -27,19 +27,38 @@ class Lane(NamedTuple):
     take: int
 
 
-class Window(NamedTuple):
-    """Samples that are in memory together; the first `skip` are not used (a resumed epoch).
+class Place(NamedTuple):
+    """When a window is needed and by whom: (step, stream) is the order in which windows are needed.
 
-    The blocks `starts` to `stops` are read one behind the other into the window's memory. In their order of use, the
-    samples have the numbers `samples` (n,) and lie at `rows` (n,) of that memory. `step` is the step that first needs
-    the window, `stream` who uses it: (step, stream) is the order in which windows are needed.
+    Its first `skip` samples are not used (a resumed epoch); `last`: the stream needs no other window after it.
     """
 
     step: int
     stream: int
     skip: int
+    last: bool
+
+
+class Window(NamedTuple):
+    """Samples that are in memory together, with the numbers `samples` (n,) in their order of use.
+
+    Block k is starts[k]:stops[k]; its rows[cuts[k]:cuts[k + 1]] go to the places[cuts[k]:cuts[k + 1]] of the window.
+    """
+
+    place: Place
     samples: np.ndarray
+    starts: list[int]
+    stops: list[int]
+    cuts: list[int]
     rows: np.ndarray
+    places: np.ndarray
+
+
+class Members(NamedTuple):
+    """Samples (n,) of a part in some blocks, the block of each (n,), first sample and end of each block."""
+
+    samples: np.ndarray
+    block: np.ndarray
     starts: np.ndarray
     stops: np.ndarray
 
@@ -85,25 +104,26 @@ def epoch_order(
     return Epoch(blocks, split, part, order, np.cumsum(np.diff(before)[order]))
 
 
-def members_of(epoch: Epoch, first: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Members of the blocks order[first:stop]: samples (n,), block of each (n,), starts and stops of the blocks."""
+def members_of(epoch: Epoch, first: int, stop: int) -> Members:
+    """Members of the blocks order[first:stop], block by block."""
     starts, stops = epoch.blocks.bounds(epoch.order[first:stop])
     lengths = stops - starts
     block = np.repeat(np.arange(len(starts)), lengths)
     samples = np.arange(len(block)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + starts[block]
     inside = epoch.split.mask(epoch.part, samples)
-    return samples[inside], block[inside], starts, stops
+    return Members(samples[inside], block[inside], starts, stops)
 
 
-def window_of(
-    step: int, stream: int, skip: int, samples: np.ndarray, block: np.ndarray, starts: np.ndarray, stops: np.ndarray
-) -> Window:
-    """The window of samples (n,), each in one of the blocks starts:stops; blocks without any are not read."""
-    kept, block = np.unique(block, return_inverse=True)
-    starts, stops = starts[kept], stops[kept]
-    lengths = stops - starts
-    rows = samples + (np.cumsum(lengths) - lengths - starts)[block]
-    return Window(step, stream, skip, samples, rows, starts, stops)
+def window_of(place: Place, members: Members, wanted: slice | np.ndarray, mixing: np.ndarray | None) -> Window:
+    """The window of the wanted members, the k-th of which is used at mixing[k] (None: in this order)."""
+    samples, block = members.samples[wanted], members.block[wanted]
+    cuts = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
+    read = block[cuts[:-1]]  # blocks without a wanted member are not read
+    places = np.arange(len(samples)) if mixing is None else mixing
+    used = np.empty_like(samples)
+    used[places] = samples
+    starts, stops = members.starts[read].tolist(), members.stops[read].tolist()
+    return Window(place, used, starts, stops, cuts.tolist(), samples - members.starts[block], places)
 
 
 def shuffled_windows(
@@ -128,16 +148,16 @@ def shuffled_windows(
         position = int(epoch.ends[first - 1]) if first else 0
         if position >= end:
             return
-        samples, block, starts, stops = members_of(epoch, first, stop)
-        cut = slice(max(0, lane.first - position), end - position)
-        samples, block = samples[cut], block[cut]
+        members = members_of(epoch, first, stop)
+        wanted = slice(max(0, lane.first - position), end - position)
+        count = len(members.samples[wanted])
+        last = position + len(members.samples) >= end
         position = max(position, lane.first)
-        if len(samples):
+        if count:
             skip = max(0, begin - position)
-            step = (position + skip - lane.first) // lane.take
-            found = window_of(step, lane.number, skip, samples, block, starts, stops)
-            mixed = keys.permutation(len(samples), seed, keys.WINDOW, number, lane.number, window)
-            yield found._replace(samples=samples[mixed], rows=found.rows[mixed])
+            place = Place((position + skip - lane.first) // lane.take, lane.number, skip, last)
+            mixing = keys.permutation(count, seed, keys.WINDOW, number, lane.number, window)
+            yield window_of(place, members, wanted, mixing)
         window += 1
 
 
@@ -159,13 +179,13 @@ def ordered_windows(
         number = np.searchsorted(epoch.ends, positions, side="right")
         within = int(np.searchsorted(number, number[0] + size))
         positions, number = positions[:within], number[:within]
-        samples, block, starts, stops = members_of(epoch, int(number[0]), int(number[-1]) + 1)
+        members = members_of(epoch, int(number[0]), int(number[-1]) + 1)
         first = int(epoch.ends[number[0] - 1]) if number[0] else 0
-        wanted = positions - first
-        yield window_of(at // per_step, 0, 0, samples[wanted], block[wanted], starts, stops)
-        at += len(wanted)
+        place = Place(at // per_step, 0, 0, at + within >= end)
+        yield window_of(place, members, positions - first, None)
+        at += within
 
 
 def by_need(streams: list[Iterator[Window]]) -> Iterator[Window]:
     """All windows in the order in which they are needed: by step, then by stream."""
-    return heapq.merge(*streams, key=lambda window: (window.step, window.stream))
+    return heapq.merge(*streams, key=lambda window: window.place[:2])

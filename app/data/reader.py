@@ -7,54 +7,58 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.data.memory import Carver, carved_bytes
+from app.data.memory import Pieces
 from app.data.order import Window
 from app.data.source import Source
 
 
 class Buffers(NamedTuple):
-    """Memory for the blocks of one window; `targets` is None without targets."""
+    """Memory for samples; `targets` is None without targets, `items` is `inputs` as one opaque item a sample."""
 
     inputs: np.ndarray
     targets: np.ndarray | None
+    items: np.ndarray
 
 
 class Filled(NamedTuple):
-    """A window whose samples are in its buffers."""
+    """A window whose samples are in its buffers, in their order of use."""
 
     window: Window
     buffers: Buffers
 
 
 class Reader:
-    """Reads `windows` in their order into `count` buffers of `rows` samples each.
+    """Reads `windows` in their order, `ahead` of them before the first is released.
 
-    Use as a context manager: leaving it ends the thread, at the latest after the block being read. What `next`
-    delivered is the source's memory and must not be used after `release` or after leaving. Collective over: none.
+    `rows` are the samples of the largest window, `block_rows` of the largest block, `pinned` the windows that tensors
+    may still look at after their release. Use as a context manager: leaving it ends the thread, at the latest after the
+    block being read. Collective over: none.
     """
 
-    def __init__(self, source: Source, windows: Iterator[Window], count: int, rows: int) -> None:
-        self._source, self._windows = source, windows
-        self._count, self._rows = count, rows
-        self._free: queue.SimpleQueue[Buffers | None] = queue.SimpleQueue()
+    def __init__(
+        self, source: Source, windows: Iterator[Window], *, ahead: int, pinned: int, rows: int, block_rows: int
+    ) -> None:
+        self._source, self._windows, self._rows = source, windows, rows
+        self._block_rows, self._count, self._ahead = block_rows, ahead + pinned, ahead
+        self._turns: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[Filled | BaseException] = queue.SimpleQueue()
         self._stop = threading.Event()
         # A daemon: an epoch that was left behind must not keep the program from ending.
         self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
 
     def __enter__(self) -> "Reader":
-        self._lent = self._source.memory.lend(self._count * buffer_bytes(self._source, self._rows))
-        carver = Carver(self._lent)
-        for _ in range(self._count):
-            self._free.put(cut_buffers(self._source, carver, self._rows))
+        self._pieces = Pieces(self._source.memory, self._count, buffer_bytes(self._source, self._rows))
+        for _ in range(self._ahead):
+            self._turns.put(True)
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._free.put(None)
+        self._turns.put(False)
         self._thread.join()
-        self._source.memory.take_back(self._lent)
+        self._ready = queue.SimpleQueue()  # what was read and not used lets go of its memory
+        self._pieces.give_back()
 
     def next(self) -> Filled:
         """The next window, waiting for it; raises what the thread met (DataError for a damaged file)."""
@@ -63,48 +67,63 @@ class Reader:
             raise found
         return found
 
-    def release(self, filled: Filled) -> None:
-        """Give the buffers of a used window back."""
-        self._free.put(filled.buffers)
+    def release(self) -> None:
+        """A window is used up: another may be read. Its memory is used again when nothing looks at it any more."""
+        self._turns.put(True)
 
     def _run(self) -> None:
         try:
+            block = cut_buffers(self._source, np.empty(buffer_bytes(self._source, self._block_rows), np.uint8))
             for window in self._windows:
-                buffers = self._free.get()
-                if buffers is None or not self._fill(window, buffers):
+                if not self._turns.get():
                     return
-                self._ready.put(Filled(window, buffers))
+                filled = Filled(window, cut_buffers(self._source, self._pieces.take()))
+                if not self._fill(filled, block):
+                    return
+                self._ready.put(filled)
+                del filled  # or its memory would look used until the next window
         except BaseException as error:  # noqa: BLE001  whatever it is, the consumer must not wait for ever
             self._ready.put(error)
 
-    def _fill(self, window: Window, buffers: Buffers) -> bool:
+    def _fill(self, filled: Filled, block: Buffers) -> bool:
         """Read all blocks of a window; False when the reader is being left."""
-        at = 0
-        for start, stop in zip(window.starts.tolist(), window.stops.tolist(), strict=True):
+        window, buffers = filled
+        for number, (start, stop) in enumerate(zip(window.starts, window.stops, strict=True)):
             if self._stop.is_set():
                 return False
-            end = at + stop - start
-            self._source.read(
-                start, buffers.inputs[at:end], None if buffers.targets is None else buffers.targets[at:end]
-            )
-            at = end
+            cut = slice(window.cuts[number], window.cuts[number + 1])
+            read_block(self._source, start, stop, window.rows[cut], window.places[cut], block, buffers)
         return True
 
 
-def shapes(source: Source, rows: int) -> list[tuple[tuple[int, ...], np.dtype]]:
-    """Shape and type of the buffers for so many samples: inputs, then targets if there are any."""
-    found = [((rows, *source.sample_shape), source.dtype)]
-    if source.target_dtype is not None and source.target_shape is not None:
-        found.append(((rows, *source.target_shape), source.target_dtype))
-    return found
+def read_block(
+    source: Source, start: int, stop: int, rows: np.ndarray, places: np.ndarray, block: Buffers, to: Buffers
+) -> None:
+    """Read the samples start:stop and, while they are in the cache, put those at `rows` in their places."""
+    count = stop - start
+    items, targets = block.items[:count], None if block.targets is None else block.targets[:count]
+    source.read(start, block.inputs[:count], targets)
+    every = len(rows) == count
+    to.items[places] = items if every else items[rows]
+    if targets is not None and to.targets is not None:
+        to.targets[places] = targets if every else targets[rows]
 
 
 def buffer_bytes(source: Source, rows: int) -> int:
-    """Bytes of buffers for so many samples."""
-    return sum(carved_bytes(shape, dtype) for shape, dtype in shapes(source, rows))
+    """Bytes of buffers for so many samples, each at a multiple of 64."""
+    return (-(-rows * source.input_bytes // 64) + -(-rows * source.target_bytes // 64)) * 64
 
 
-def cut_buffers(source: Source, carver: Carver, rows: int) -> Buffers:
-    """Buffers for so many samples."""
-    inputs, *targets = (carver.cut(shape, dtype) for shape, dtype in shapes(source, rows))
-    return Buffers(inputs, targets[0] if targets else None)
+def cut_buffers(source: Source, memory: np.ndarray) -> Buffers:
+    """Buffers for as many samples as the memory holds."""
+    rows = len(memory) // source.sample_bytes
+    while buffer_bytes(source, rows) > len(memory):
+        rows -= 1
+    size = rows * source.input_bytes
+    inputs = memory[:size].view(source.dtype).reshape(rows, *source.sample_shape)
+    items = memory[:size].view(np.dtype((np.void, source.input_bytes)))
+    if source.target_dtype is None or source.target_shape is None:
+        return Buffers(inputs, None, items)
+    at = -(-size // 64) * 64
+    targets = memory[at : at + rows * source.target_bytes].view(source.target_dtype)
+    return Buffers(inputs, targets.reshape(rows, *source.target_shape), items)

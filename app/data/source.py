@@ -68,10 +68,19 @@ class Source:
         self.fingerprint = fingerprint(self.files)
 
     @property
+    def input_bytes(self) -> int:
+        """Bytes of the inputs of one stored sample."""
+        return self._parts[0].inputs.row_bytes
+
+    @property
+    def target_bytes(self) -> int:
+        """Bytes of its target; 0 without targets."""
+        return self._parts[0].targets.row_bytes if self._parts[0].targets else 0
+
+    @property
     def sample_bytes(self) -> int:
-        """Bytes of one stored sample with its target."""
-        part = self._parts[0]
-        return part.inputs.row_bytes + (part.targets.row_bytes if part.targets else 0)
+        """Bytes of both."""
+        return self.input_bytes + self.target_bytes
 
     def blocks(self, limit_bytes: int) -> Blocks:
         """The blocks to read in, of about `limit_bytes` at most; depends on the files and the limit alone."""

@@ -176,6 +176,26 @@ def test_memory_is_bounded(
         assert lent.pop() <= plan.peak_bytes <= memory_bytes
 
 
+@pytest.mark.parametrize("memory_bytes", [300_000, 10_000_000])
+def test_memory_is_used_again(source: Source, monkeypatch: pytest.MonkeyPatch, memory_bytes: int) -> None:
+    made: list[int] = []
+    original = np.empty
+
+    def counting(*args: Any, **kwargs: Any) -> np.ndarray:
+        found = original(*args, **kwargs)
+        if found.nbytes > memory_bytes // 10:
+            made.append(found.nbytes)
+        return found
+
+    fresh = open_source(source.files, "x", "y")
+    monkeypatch.setattr("app.data.memory.np.empty", counting)
+    for epoch in range(4):
+        for batch in take(fresh, batch_size=8, microbatch_size=4, epoch=epoch, memory_bytes=memory_bytes):
+            assert batch.microbatches
+    assert len(made) == 1
+    fresh.close()
+
+
 def test_chunks_too_large_for_the_memory(source: Source) -> None:
     with pytest.raises(DataError) as caught:
         next(take(source, batch_size=800, memory_bytes=100_000))
@@ -234,5 +254,5 @@ def test_huge_sets_need_no_array_of_their_length() -> None:
     lanes = order.lanes(100_000_000, 1000, 100)
     window = next(order.shuffled_windows(epoch, lanes[7], 50_000, 4, 2, 0, 0))
     assert len(window.samples) <= 4 * 4096
-    assert window.step == 50_000
+    assert window.place.step == 50_000
     assert len(np.unique(window.samples)) == len(window.samples)
