@@ -22,7 +22,7 @@ from typing import NamedTuple
 from benchmarks.interleave import Ratio, last_line, ratio, rotated
 
 RANKS = 2
-CONTENDERS = ("ddp", "ddp-copy", "ddp-foreach", "mpi", "horovod", "auto", "none")
+CONTENDERS = ("ddp", "ddp-fused", "mpi", "horovod", "auto", "none")
 STEPS = {"LeNet": 20, "ResNet": 4, "MLP": 4}  # timed ones in a block
 GOALS = {"LeNet": (0.95, 1.0, 0.95), "ResNet": (0.97, 1.0, 0.95), "MLP": (0.75, 0.9, 0.80)}
 

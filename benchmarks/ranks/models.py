@@ -1,10 +1,22 @@
 """The three networks of the data-parallel benchmark, and one step of training on them."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
+
+from app.data.batches import Batch, Microbatch
+from app.learning.losses import loss
+from app.learning.optimizers import OptimizerOptions, make
+from app.learning.randomness import LayerRandomness
+from app.learning.step import Forward, TrainStep
+from app.parallel.gradients import GradientSum
+from app.parallel.watchdog import Watchdog
+from app.report.timers import Timers
 
 RATE, MOMENTUM = 0.01, 0.9
 
@@ -67,22 +79,29 @@ CASES = {
 }
 
 
-class Momentum:
-    """SGD with momentum on torch._foreach."""
-
-    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
-        self._parameters = list(parameters)
-        self._velocities = [torch.zeros_like(parameter) for parameter in parameters]
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Move the parameters along their gradients."""
-        torch._foreach_mul_(self._velocities, MOMENTUM)
-        torch._foreach_add_(self._velocities, [parameter.grad for parameter in self._parameters])
-        torch._foreach_add_(self._parameters, self._velocities, alpha=-RATE)
-
-
 def data(case: Case, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs (B, ...) float32 and class numbers (B,) int64, others on each rank."""
     torch.manual_seed(100 + rank)
     return torch.randn(case.batch, *case.sample), torch.randint(0, 10, (case.batch,))
+
+
+def training_step(case: Case, engine: GradientSum, rank: int, ranks: int) -> Callable[[], object]:
+    """A step as the trainer plays it: one microbatch a rank, watchdog and timers included."""
+    torch.manual_seed(7)
+    network = case.build()
+    assert isinstance(network, nn.Sequential)
+    options = OptimizerOptions(momentum=MOMENTUM)
+    watchdog = Watchdog(rank, ranks, "", Path(), 0, print, sys.exit)
+    step = TrainStep(
+        Forward(network, loss("cross_entropy"), torch.device("cpu"), bf16=False),
+        make("sgd", list(network.named_parameters()), options),
+        engine,
+        LayerRandomness(network, 7, "benchmark"),
+        None,
+        Timers(),
+        watchdog,
+    )
+    inputs, targets = data(case, rank)
+    microbatch = Microbatch(rank, inputs, targets, np.arange(len(inputs)))
+    batch = Batch(0, case.batch * ranks, (microbatch,))
+    return lambda: step(batch, 0, RATE)

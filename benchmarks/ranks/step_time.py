@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Client
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.parallel import environment
 
@@ -21,56 +21,31 @@ class Contender(NamedTuple):
 
 
 def ours(engine_name: str, rank: int) -> Contender:
-    """Our gradient sum; "none": the same step without a sum, the limit."""
+    """The trainer's own step with one of our gradient sums; "none": the same step without a sum, the limit."""
     environment.prepare(os.environ)
     from app.parallel import gradients, world
 
     here = world.start()
     group = here.group(0, here.rank)
-    import torch
-
     from benchmarks.ranks import models
 
-    wanted = engine_name if engine_name in ("mpi", "horovod") else "auto"
-    engine = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1, sizes=[])  # type: ignore[arg-type]
-    if engine_name == "none":
-        engine = gradients.NoSum()
+    wanted: Any = engine_name if engine_name in ("mpi", "horovod") else "auto"
+    engine: gradients.GradientSum = gradients.NoSum()
+    if engine_name != "none":
+        engine = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1, sizes=[])
 
     def make(name: str) -> Step:
-        case = models.CASES[name]
-        torch.manual_seed(7)
-        network = case.build()
-        parameters = list(network.parameters())
-        summed = (
-            engine
-            if engine_name == "none"
-            else gradients.choose(
-                group,
-                wanted=wanted,
-                device_type="cpu",
-                hosts=1,
-                sizes=[],  # type: ignore[arg-type]
-            )
-        )
-        optimizer = models.Momentum(parameters)
-        inputs, targets = models.data(case, rank)
-        samples = case.batch * here.size
-
-        def step() -> None:
-            loss = torch.nn.functional.cross_entropy(network(inputs), targets, reduction="sum") / samples
-            for parameter in parameters:
-                parameter.grad = None
-            loss.backward()
-            summed.sum_([*(parameter.grad for parameter in parameters), loss.detach()])
-            optimizer.step()
-
-        return step
+        # each case has tensors of its own, and an engine serves one list of tensors
+        summed = engine
+        if engine_name != "none":
+            summed = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1, sizes=[])
+        return models.training_step(models.CASES[name], summed, rank, here.size)
 
     return Contender(make, here.barrier, engine.reason)
 
 
 def ddp(engine_name: str, rank: int) -> Contender:
-    """torch DistributedDataParallel over gloo, with torch's SGD or with the same optimizer as ours ("ddp-foreach")."""
+    """torch DistributedDataParallel over gloo with torch's SGD: its default kernels ("ddp") or fused ("ddp-fused")."""
     import torch
     from torch import distributed
     from torch.nn.parallel import DistributedDataParallel
@@ -84,17 +59,15 @@ def ddp(engine_name: str, rank: int) -> Contender:
     def make(name: str) -> Step:
         case = models.CASES[name]
         torch.manual_seed(7)
-        network = DistributedDataParallel(case.build(), gradient_as_bucket_view=engine_name != "ddp-copy")
+        network = DistributedDataParallel(case.build(), gradient_as_bucket_view=True)
         parameters = list(network.parameters())
-        optimizer: torch.optim.Optimizer | models.Momentum = models.Momentum(parameters)
-        if engine_name != "ddp-foreach":
-            optimizer = torch.optim.SGD(parameters, lr=models.RATE, momentum=models.MOMENTUM, foreach=True)
+        fused = True if engine_name == "ddp-fused" else None
+        optimizer = torch.optim.SGD(parameters, lr=models.RATE, momentum=models.MOMENTUM, fused=fused)
         inputs, targets = models.data(case, rank)
 
         def step() -> None:
             loss = torch.nn.functional.cross_entropy(network(inputs), targets)
-            for parameter in parameters:
-                parameter.grad = None
+            optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
