@@ -23,10 +23,11 @@ def read_progress(path: Path) -> RunProgress | None:
     """None where nothing has run yet. Raises ArtifactError when the file is damaged."""
     try:
         text = path.read_text("utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what is wrong with the folder is told when it is made
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path}: cannot be read: {error}. What to try: --fresh starts the run over.") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ArtifactError(f"{path}: cannot be read: {why}. What to try: --fresh starts the run over.") from None
     try:
         found = json.loads(text)
         return RunProgress(found["run_id"], found["input"], tuple(found["begun"]), dict(found["done"]))
