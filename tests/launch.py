@@ -102,7 +102,7 @@ class Job:
         there = self._until(lambda: bool(found.extend(self.pids(rank)) or found), f"a process of rank {rank}", limit_s)
         if not there:
             return False
-        return any([_kill(pid) for pid in found])
+        return [_kill(pid) for pid in found].count(True) > 0
 
     def seconds_to_be_gone(self, limit_s: float = LIMIT_S) -> float:
         """Until no process of the job is left, the launcher included."""

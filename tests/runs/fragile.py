@@ -8,7 +8,7 @@ from tests.runs import made
 
 KILLED = 137  # exit code of mpirun, and of a shell, for a process that died by signal 9; Popen says -9
 
-OWN = '''
+OWN = """
 import json
 import os
 import signal
@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from torch import nn
 
 FILE = Path(__file__).with_name("kill.json")
@@ -48,9 +49,12 @@ class Fragile(nn.Module):
         self.trained = False
 
     def forward(self, inputs):
-        self.trained |= self.training
-        reached("training" if self.training else "validation" if self.trained else "evaluation")
-        time.sleep(self.sleep_s if self.training else 0)
+        if self.training and torch.is_grad_enabled():  # not when the program only looks at shapes
+            self.trained = True
+            reached("training")
+            time.sleep(self.sleep_s)
+        elif torch.is_inference_mode_enabled():
+            reached("validation" if self.trained else "evaluation")
         return inputs
 
 
@@ -59,11 +63,11 @@ def network(sample_shape, outputs, sleep_s):
         Fragile(sleep_s), nn.Linear(sample_shape[0], 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3),
         nn.Linear(16, outputs),
     )
-'''
+"""
 
 
 def write(folder: Path, sleep_s: float = 0.0, **train: Any) -> Path:
-    """An input file: 4 epochs of 5 steps, a checkpoint every second step; the last batch has 17 samples of 20."""
+    """An input file: 4 epochs of 5 steps, a checkpoint every second step; the last batch has 16 samples of 20."""
     inputs = made.features(6)
     made.write_data(folder / "data.h5", inputs, made.labels(inputs))
     (folder / "own.py").write_text(OWN)

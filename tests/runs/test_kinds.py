@@ -77,7 +77,7 @@ def test_same_numbers_on_any_number_of_ranks(name, tmp_path):
         completed(file, ranks, f"run.folder={folder}")
     alone = folders.pop(ALONE)
     first, found = outcome.losses(alone), outcome.metrics(alone)
-    assert len(first) == 2 * 5, "97 samples to train on make 5 steps of an epoch, the last one with 17"
+    assert len(first) == 2 * 5, "96 samples to train on make 5 steps of an epoch, the last one with 16"
     assert len(set(first)) == len(first)
     for ranks, folder in folders.items():
         np.testing.assert_allclose(outcome.losses(folder), first, rtol=1e-4, err_msg=f"{ranks} ranks")

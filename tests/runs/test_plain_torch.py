@@ -29,7 +29,7 @@ class Recorder(nn.Module):
         self.folder = folder
 
     def forward(self, inputs):
-        if self.training and self.folder:
+        if self.training and torch.is_grad_enabled() and self.folder:  # not when only shapes are looked at
             rank = os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ.get("PMI_RANK") or "0"
             with open(os.path.join(self.folder, "samples" + rank), "a") as file:
                 file.write(json.dumps(inputs[:, -1].int().tolist()) + "\\n")
