@@ -1,5 +1,6 @@
 """Start the world, read, plan, walk the phases, skip finished ones."""
 
+import gc
 import os
 import platform
 import sys
@@ -155,6 +156,7 @@ def _run(options: Options, world: Any, place: _Place) -> int:
     before = job.progress or RunProgress(run_id, {})
     try:
         context = _context(options, world, job, folder, log, provenance, place)
+        _collect_again()
         rows = _walk(context, replace(before, input=resolved_dict(job.given)))
     except PhalanxError as error:
         log.note("\n".join(["stopped:", *error.problems]))
@@ -164,6 +166,12 @@ def _run(options: Options, world: Any, place: _Place) -> int:
     log.info("\n".join([f"done; results in {folder_of(job.given)}", *summary_table(rows), memory]))
     log.close()
     return 0
+
+
+def _collect_again() -> None:
+    """Garbage collection, off since the command began, comes back once all is imported."""
+    gc.freeze()  # what is there stays; no later collection has to look at it
+    gc.enable()
 
 
 def _prepare_folder(folder: RunFolder, fresh: bool) -> None:
