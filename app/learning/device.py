@@ -1,10 +1,13 @@
 """Which device a rank computes on, with how many threads, in which precision."""
 
+import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from app.errors import MachineError
+from app.report.finding import Finding
 
 
 class Device(NamedTuple):
@@ -64,3 +67,31 @@ def supports_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type in ("cpu", "xpu")
+
+
+def examine() -> list[Finding]:
+    """Torch, its accelerators and bf16, for `phalanx doctor`. Collective over: none."""
+    found = [Finding("torch", f"{torch.__version__}, {torch.get_num_threads()} threads in this process")]
+    if torch.accelerator.is_available():
+        kind, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
+        first = _choose("auto", 0)
+        bf16 = "bf16" if supports_bf16(first.device) else "no bf16"
+        return [*found, Finding("accelerators", f"{count} x {kind.type if kind else '?'}: {first.name}, {bf16}")]
+    if shutil.which("nvidia-smi") or Path("/dev/kfd").exists():
+        advice = 'this machine seems to have a GPU: install the torch built for it (pytorch.org), or say device = "cpu"'
+        return [*found, Finding("accelerators", "torch sees none", advice), _cpu_bf16()]
+    return [*found, Finding("accelerators", "none: ranks compute on the CPU"), _cpu_bf16()]
+
+
+def _cpu_bf16() -> Finding:
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        words = set()
+    native = sorted(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    capability = torch.backends.cpu.get_cpu_capability()
+    if native:
+        return Finding("bf16", f"computed by the CPU ({', '.join(native)}; torch uses {capability})")
+    return Finding(
+        "bf16", f"works, but this CPU has no instructions for it (torch uses {capability}): slower than float32"
+    )
