@@ -1,6 +1,8 @@
 """How a batch falls into microbatches (by the input file alone) and who computes which (by the grid)."""
 
-NEAR = 1000  # other sizes looked at for an advice
+from itertools import product
+
+NEAR, NEAR_BOTH = 1000, 20  # other sizes looked at for an advice: of one of the two, of both
 
 
 def microbatch_sizes(batch: int, microbatch: int) -> tuple[int, ...]:
@@ -45,6 +47,8 @@ def sizes_without_single(samples: int, batch: int, microbatch: int, replicas: in
     """
     near = sorted(range(-NEAR, NEAR + 1), key=abs)
     candidates = [(batch, microbatch + by) for by in near] + [(batch + by, microbatch) for by in near]
+    both = sorted(product(range(-NEAR_BOTH, NEAR_BOTH + 1), repeat=2), key=lambda by: abs(by[0]) + abs(by[1]))
+    candidates += [(batch + i, microbatch + j) for i, j in both]
     for b, m in candidates:
         if 1 < m <= b and -(-b // m) >= replicas and not leaves_single(samples, b, m):
             return b, m

@@ -1,5 +1,6 @@
 """A good job of a few hundred samples that each test spoils in one place, and what every refusal has to look like."""
 
+import gc
 import os
 import re
 import subprocess
@@ -135,6 +136,7 @@ def job(tmp_path, capfd, monkeypatch):
     def command(*arguments: str) -> Told:
         capfd.readouterr()
         code = main(arguments)
+        gc.enable()  # a command puts it off until all is imported
         return Told(code, *capfd.readouterr())
 
     made = Job(tmp_path, command)
