@@ -48,6 +48,7 @@ def test_same_numbers_on_any_number_of_ranks(whole, ranks):
     one, several = outcome.losses(whole(1), "teacher"), outcome.losses(whole(ranks), "teacher")
     assert len(one) == len(several) == 20 * STEPS
     np.testing.assert_allclose(several[:STEPS], one[:STEPS], rtol=1e-4)
+    np.testing.assert_allclose(several, one, rtol=0.1, atol=1e-4)
     assert abs(accuracy(whole(ranks)) - accuracy(whole(1))) <= 0.005
 
 
@@ -59,7 +60,8 @@ def test_the_same_bits_on_the_same_number_of_ranks(short, ranks):
 
 
 def test_without_mpirun_it_is_the_same(short):
-    outcome.assert_same_run(short("alone", ALONE), short("launched", 1), "teacher")
+    threads = "run.threads=1"  # mpirun may bind a rank to one core, and the number of threads changes the last bits
+    outcome.assert_same_run(short("alone", ALONE, threads), short("launched", 1, threads), "teacher")
 
 
 def test_horovod_and_mpi_agree_and_horovod_repeats(short):
