@@ -7,6 +7,7 @@ nothing tuned. Both take turns, in an order that rotates; ratios are of the same
 """
 
 import argparse
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -38,6 +39,8 @@ def main() -> None:
 
 def measure(folder: Path, ranks: Sequence[int], rounds: int) -> Times:
     """Starts in turns. Round -1 fills the file cache and does not count."""
+    if importlib.util.find_spec("horovod") is None:
+        raise SystemExit("benchmarks.startup: Horovod is not installed, and the usual script needs it: make horovod")
     commands = {"phalanx": phalanx(folder), "naive": [sys.executable, "-m", "benchmarks.ranks.naive_start"]}
     times: Times = {number: {name: [] for name in commands} for number in ranks}
     for turn in range(-1, rounds):

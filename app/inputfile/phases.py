@@ -52,9 +52,9 @@ class Train(Table):
     keep: Literal["best", "last"] = Field("best", description="which network the phase hands on")
     monitor: Literal["loss", "accuracy"] = Field("loss", description="what best means, on the validation part")
     patience: Count = Field(0, description="epochs without a better network before training stops; 0: never")
-    checkpoint_steps: Count = Field(0, description="steps between checkpoints; 0: by minutes and epochs alone")
+    checkpoint_steps: Count = Field(0, description="steps between checkpoints; 0: by minutes alone")
     checkpoint_minutes: Annotated[float, Field(ge=0, le=1e5)] = Field(
-        5.0, description="minutes between checkpoints; 0: by steps and epochs alone"
+        5.0, description="minutes between checkpoints; 0: by steps alone"
     )
 
     @model_validator(mode="after")
