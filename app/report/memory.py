@@ -18,4 +18,5 @@ def peak_line(peaks: Sequence[int], hosts: Sequence[str]) -> str:
     rank = peaks.index(most)
     if len(peaks) == 1:
         return f"peak memory: {most >> 20} MiB"
-    return f"peak memory of a rank: {min(peaks) >> 20} MiB at least, {most >> 20} MiB at most (rank {rank} on {hosts[rank]})"
+    least = min(peaks) >> 20
+    return f"peak memory of a rank: {least} MiB at least, {most >> 20} MiB at most (rank {rank} on {hosts[rank]})"
