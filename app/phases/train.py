@@ -24,7 +24,6 @@ from app.phases.context.reading import announce_reading, metrics_of, read_batche
 from app.plan.microbatches import leaves_single, sizes_without_single, steps_per_epoch
 from app.plan.plan import PhasePlan, loss_of
 from app.report.age import age_s
-from app.report.age import age_s
 from app.report.progress import Progress
 from app.report.timers import spread, spread_line
 from app.storage.checkpoints import Checkpoints, StoredCheckpoint
@@ -81,7 +80,6 @@ class _Work:
         self.checkpoints = Checkpoints(context.folder.checkpoints(phase.name))
         self.saved = self.reported = time.monotonic()
         self.stepped = False
-        self.stepped = False
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint. Collective over: world."""
@@ -119,7 +117,6 @@ class _Work:
             context.watchdog.place(phase.name, training.epoch, batch.step)
             result = self.step(batch, training.epoch, self._rate(batch.step))
             self._say_first_step()
-            self._say_first_step()
             training.step_losses.append(result.loss)
             training.step = batch.step + 1
             progress.update(training.epoch, batch.step, batch.size, result.loss)
@@ -129,11 +126,6 @@ class _Work:
         row |= {f"validation_{name}": value for name, value in self._validate().items()}
         better = training.finish_epoch(row)
         self._report(row, samples_per_s, better)
-
-    def _say_first_step(self) -> None:
-        if not self.stepped:
-            self.stepped = True
-            self.context.log.debug(f"first step done {age_s():.2f} s after this rank was started")
 
     def _say_first_step(self) -> None:
         if not self.stepped:
