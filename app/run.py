@@ -157,7 +157,8 @@ def _run(options: Options, world: Any, place: _Place) -> int:
     try:
         context = _context(options, world, job, folder, log, provenance, place)
         _collect_again()
-        rows = _walk(context, replace(before, input=resolved_dict(job.given)))
+        with context.data.source:
+            rows = _walk(context, replace(before, input=resolved_dict(job.given)))
     except PhalanxError as error:
         log.note("\n".join(["stopped:", *error.problems]))
         raise

@@ -26,7 +26,7 @@ from app.data.split import Split
 from app.data.transform import Transform
 
 SECONDS = 1.0  # of one measurement, at least, unless the peer's share of the samples is done
-BATCH, MICROBATCH = 64, 16  # ours: four lanes, four pairs of tensors a batch; the peer's batch is one pair
+BATCH = 64  # samples of one pair of tensors: a batch of the peer, a microbatch of ours where a case does not say other
 MEMORY = 256 * 2**20
 
 
@@ -38,11 +38,13 @@ class Case(NamedTuple):
     dtype: type
     chunk: int
     compression: str | None
+    microbatch: int = BATCH
 
 
 SMALL, LARGE = (50_000, (3, 32, 32), np.uint8), (4_000, (128, 128), np.float32)
 CASES = {
     "A": Case(*SMALL, 64, None),
+    "A microbatches of 16": Case(*SMALL, 64, None, microbatch=16),
     "A gzip": Case(*SMALL, 64, "gzip"),
     "A automatic chunks": Case(*SMALL, 0, None),
     "A automatic chunks gzip": Case(*SMALL, 0, "gzip"),
@@ -76,7 +78,7 @@ def ours(file: Path, case: Case) -> float:
             epoch += 1
             for batch in batches(
                 source, split, "train", Transform(stored=True), seed=0, epoch=epoch, batch_size=BATCH,
-                microbatch_size=MICROBATCH, replica=0, replicas=1, memory_bytes=MEMORY,
+                microbatch_size=case.microbatch, replica=0, replicas=1, memory_bytes=MEMORY,
             ):  # fmt: skip
                 seen += batch.size
         return seen / (time.perf_counter() - begin)

@@ -6,6 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from app.inputfile.kinds import (
     Fraction,
+    PathText,
     Positive,
     Positives,
     Table,
@@ -96,7 +97,7 @@ class Transformer(NetworkTable):
 class UserNetwork(NetworkTable):
     """The user's own network: a function (sample_shape, outputs, **options) -> nn.Module."""
 
-    kind: Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
+    kind: Annotated[PathText, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
         description='"file.py:function", relative to this input file; an nn.Sequential can be cut by layer'
     )
     options: dict[str, Any] = Field({}, description="passed to the function by name")

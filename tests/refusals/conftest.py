@@ -49,9 +49,10 @@ name = "test-of-first"
 # What the shell that runs the tests has: MPI adds variables to a process that has started it, and its mpirun minds.
 ENVIRON = dict(os.environ)
 # Open MPI's mpirun adds these when a rank's exit code is not 0, whatever the program said; the first one always, the
-# second when a rank has not finished leaving while another one has.
+# second when a rank has not finished leaving while another one has, the third when its event loop meets a closed pipe.
 LAUNCHERS_WORDS = re.compile(
-    r"\n?-{40,}\n(?:(?!-{40,}).)*non-zero status.*?\n-{40,}\n?|^\[[^\]\n]+\] PMIX ERROR: [^\n]*\n?",
+    r"\n?-{40,}\n(?:(?!-{40,}).)*non-zero status.*?\n-{40,}\n?|^\[[^\]\n]+\] PMIX ERROR: [^\n]*\n?"
+    r"|^\[warn\] Epoll [^\n]*\n?",
     re.DOTALL | re.MULTILINE,
 )
 
