@@ -1,6 +1,7 @@
 """The state of a training: everything that changes from step to step, and how it becomes a checkpoint."""
 
 import math
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,6 +86,15 @@ class Training:
 
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+
+def checksum(weights: Mapping[str, torch.Tensor]) -> int:
+    """A number (CRC-32) that differs when any bit of the weights does. Collective over: none."""
+    value = 0
+    for tensor in weights.values():
+        flat = tensor.detach().cpu().contiguous().view(-1)
+        value = zlib.crc32(memoryview(flat.view(torch.uint8).numpy()), value) if flat.numel() else value
+    return value
 
 
 def load_weights_(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:

@@ -16,7 +16,7 @@ from app.learning.optimizers import Optimizer, OptimizerOptions, make
 from app.learning.randomness import LayerRandomness
 from app.learning.rates import Schedule, rate
 from app.learning.step import Forward, TrainStep
-from app.learning.training import Training, columns
+from app.learning.training import Training, checksum, columns
 from app.parallel.gradients import GradientSum, choose
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork, new_network, store_network, stored_network
@@ -121,11 +121,23 @@ class _Work:
             training.step = batch.step + 1
             progress.update(training.epoch, batch.step, batch.size, result.loss)
             self._save_when_due()
-        samples_per_s = (self.samples - first * phase.batch_size) / (time.monotonic() - begun)
+        samples_per_s = max(0, self.samples - first * phase.batch_size) / (time.monotonic() - begun)
+        self._compare_replicas()
         row = {"epoch": training.epoch + 1, "rate": self._rate(self.steps - 1), "loss": self._epoch_loss()}
         row |= {f"validation_{name}": value for name, value in self._validate().items()}
         better = training.finish_epoch(row)
         self._report(row, samples_per_s, better)
+
+    def _compare_replicas(self) -> None:
+        """Replicas hold the same bits, or the numbers of this run mean nothing. Collective over: data."""
+        with self.context.watchdog.operation("comparison of the replicas' weights"):
+            found = self.context.data_group.allgather(checksum(self.training.weights()))
+        if len(set(found)) > 1:
+            raise NumbersError(
+                f"the replicas' weights differ after epoch {self.training.epoch + 1} (checksums by replica: {found})."
+                " A rank has computed or received wrong numbers: suspect its host's memory, or the MPI library;"
+                " checkpoints of earlier epochs are from before."
+            ).on_every_rank()
 
     def _say_first_step(self) -> None:
         if not self.stepped:
