@@ -93,7 +93,8 @@ def checksum(weights: Mapping[str, torch.Tensor]) -> int:
     value = 0
     for tensor in weights.values():
         flat = tensor.detach().cpu().contiguous().view(-1)
-        value = zlib.crc32(memoryview(flat.view(torch.uint8).numpy()), value) if flat.numel() else value
+        if flat.numel():
+            value = zlib.crc32(flat.view(torch.uint8).numpy(), value)  # type: ignore[arg-type] # arrays are buffers
     return value
 
 
