@@ -146,10 +146,10 @@ def _refuse_changes(options: Options, given: Input, progress: RunProgress, folde
 def _run(options: Options, world: Any, place: _Place) -> int:
     from app.storage.artifact_file import Provenance
 
-    text = world.bcast(_agreed(world, lambda: read_text(options.file) if world.rank == 0 else ""))
-    job = _agreed(world, lambda: read_job(options, world.size, text))
+    text = world.bcast(world.together(lambda: read_text(options.file) if world.rank == 0 else ""))
+    job = world.together(lambda: read_job(options, world.size, text))
     folder = RunFolder(Path(folder_of(job.given)).absolute())
-    _agreed(world, lambda: _prepare_folder(folder, options.fresh) if world.rank == 0 else None)
+    world.together(lambda: _prepare_folder(folder, options.fresh) if world.rank == 0 else None)
     log = Log(folder.log, rank=world.rank, console=True, verbose=options.verbose)
     run_id = world.bcast(job.progress.run_id if job.progress else uuid.uuid4().hex)
     provenance = Provenance("phalanx", app.__version__, resolved_text(job.given), run_id, "")
@@ -181,17 +181,6 @@ def _prepare_folder(folder: RunFolder, fresh: bool) -> None:
     folder.create()
 
 
-def _agreed(world: Any, action: Callable[[], T]) -> T:
-    """Do it on every rank; what one rank finds wrong is raised on all. Collective over: world."""
-    error, value = None, None
-    try:
-        value = action()
-    except PhalanxError as problem:
-        error = problem
-    world.agree(error)
-    return value  # type: ignore[return-value]
-
-
 def _context(
     options: Options, world: Any, job: Job, folder: RunFolder, log: Log, provenance: "Provenance", place: _Place
 ) -> Any:
@@ -207,14 +196,14 @@ def _context(
     watchdog = Watchdog(world.rank, world.size, world.host, folder.watchdog, limit_s, log.error_here, world.abort)
     place.where = watchdog.where
     watchdog.start()
-    chosen = _agreed(world, lambda: choose_device(given.run.device, given.run.precision, world.local_rank))
+    chosen = world.together(lambda: choose_device(given.run.device, given.run.precision, world.local_rank))
     threads = set_threads(given.run.threads or world.threads)
     _say_start(options, world, job, log, f"{chosen.name} ({chosen.reason}), threads: {threads}")
     results = Results(folder.results)
-    known = world.bcast(_agreed(world, lambda: results.read().get("data") if world.rank == 0 else None))
+    known = world.bcast(world.together(lambda: results.read().get("data") if world.rank == 0 else None))
     begun = job.progress is not None and bool(job.progress.begun)
     data, measured = open_data(given, job.files, known, begun, world, watchdog, log)
-    _agreed(world, lambda: results.update({"data": measured}, provenance) if world.rank == 0 else None)
+    world.together(lambda: results.update({"data": measured}, provenance) if world.rank == 0 else None)
     grid = job.plan.grid
     return Context(
         plan=job.plan,

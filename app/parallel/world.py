@@ -3,7 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -72,6 +73,20 @@ class World:
                 if rank and any(other != one for other in found):
                     problems = tuple(f"rank {rank} on {self.hosts[rank]}: {text}" for text in problems)
                 raise kind(*problems).on_every_rank()
+
+    def together(self, action: Callable[[], T], waiting: Callable[[], AbstractContextManager] = nullcontext) -> T:
+        """Every rank does it; what any rank finds wrong is raised on all. Collective over: world.
+
+        waiting: makes what is entered while this rank waits for the others, such as an operation of the watchdog.
+        """
+        error, value = None, None
+        try:
+            value = action()
+        except PhalanxError as problem:
+            error = problem
+        with waiting():
+            self.agree(error)
+        return cast("T", value)
 
     def group(self, color: int, key: int) -> Group:
         """The ranks that pass the same color, in the order of key. Collective over: world."""

@@ -11,7 +11,6 @@ from app.data.source import Source
 from app.data.split import Split
 from app.data.statistics import Statistics
 from app.data.transform import Transform
-from app.errors import PhalanxError
 from app.parallel.group import Group
 from app.parallel.watchdog import Watchdog
 from app.parallel.world import World
@@ -75,14 +74,7 @@ class Context:
 
     def together(self, action: Callable[[], T]) -> T:
         """Every rank does it; a mistake that any rank finds is raised on all. Collective over: world."""
-        error, value = None, None
-        try:
-            value = action()
-        except PhalanxError as problem:
-            error = problem
-        with self.watchdog.operation("agreement"):
-            self.world.agree(error)
-        return value  # type: ignore[return-value]
+        return self.world.together(action, lambda: self.watchdog.operation("agreement"))
 
     def alone(self, action: Callable[[], object]) -> None:
         """Rank 0 does it while the others wait; its mistake is raised on all. Collective over: world."""

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from app.data.source import Source, open_source
 from app.data.split import Split
 from app.data.statistics import Statistics, scan
 from app.data.transform import Transform
-from app.errors import DataError, PhalanxError
+from app.errors import DataError
 from app.inputfile.models import Input
 from app.inputfile.networks import Lenet, Resnet, Transformer
 from app.parallel.watchdog import Watchdog
@@ -17,6 +17,7 @@ from app.parallel.world import World
 from app.phases.context import DataSet
 from app.report.log import Log
 
+T = TypeVar("T")
 IMAGE_NETWORKS = (Lenet, Resnet)
 
 
@@ -35,7 +36,11 @@ def open_data(
 
     Collective over: world. Raises DataError, the same on every rank.
     """
-    source = _everywhere(world, watchdog, lambda: _open(given, files))
+
+    def together(action: Callable[[], T]) -> T:
+        return world.together(action, lambda: watchdog.operation("agreement on the data"))
+
+    source = together(lambda: _open(given, files))
     for note in source.notes:
         log.warn(note)
     split = Split(source.length, given.data.validation, given.data.test, given.run.seed)
@@ -49,28 +54,14 @@ def open_data(
                 " date. Put them back, choose another [run] folder, or start over with --fresh."
             ).on_every_rank()
         log.info(f"reading all {source.length:,} samples once, to check them and to measure the training part")
-        statistics = _everywhere(world, watchdog, lambda: _scan(given, source, split, world))
-    outputs = _everywhere(world, watchdog, lambda: _outputs(given, source, statistics))
+        statistics = together(lambda: _scan(given, source, split, world))
+    outputs = together(lambda: _outputs(given, source, statistics))
     transform = _transform(given, source, statistics)
     shape = transform.sample_shape(source.sample_shape)
     return DataSet(source, split, statistics, transform, shape, outputs), {
         "key": key,
         "statistics": statistics.to_tree(),
     }
-
-
-def _everywhere(world: World, watchdog: Watchdog, action: Callable[[], Any]) -> Any:
-    """Do it on every rank; what one rank finds wrong is raised on all."""
-    value, error = None, None
-    try:
-        value = action()
-    except PhalanxError as problem:
-        if problem.everywhere:
-            raise
-        error = problem
-    with watchdog.operation("agreement on the data"):
-        world.agree(error)
-    return value
 
 
 def _key(given: Input, fingerprint: str) -> str:
