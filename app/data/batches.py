@@ -9,14 +9,15 @@ import torch
 
 from app.data import order
 from app.data.blocks import Blocks
-from app.data.order import Lane, Window, steps_per_epoch
+from app.data.order import Lane, Window
 from app.data.reader import Filled, Reader
 from app.data.source import Source
 from app.data.split import Split
 from app.data.transform import Transform
 from app.errors import DataError
+from app.plan.microbatches import steps_per_epoch
 
-__all__ = ["Batch", "Microbatch", "Reading", "batches", "reading", "steps_per_epoch"]
+__all__ = ["Batch", "Microbatch", "Reading", "batches", "reading"]
 
 PLAN_BYTES = 64  # numbers kept for each sample of a window: its number, row and place, for this window and the next
 WINDOWS_OF_LANE = 8  # at least, unless they would be small

@@ -73,11 +73,6 @@ class Epoch(NamedTuple):
     ends: np.ndarray
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Batches of an epoch of `count` samples; the last may be smaller."""
-    return -(-count // batch_size)
-
-
 def lanes(count: int, batch_size: int, microbatch_size: int) -> tuple[Lane, ...]:
     """All lanes of an epoch of `count` samples; the last batch fills its microbatches in order."""
     full, rest = divmod(count, batch_size)

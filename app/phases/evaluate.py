@@ -11,6 +11,7 @@ from app.learning.step import Forward
 from app.phases.context import Context
 from app.phases.context.networks import stored_network
 from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
+from app.plan.microbatches import steps_per_epoch
 from app.plan.plan import LOSSES_OF, PhasePlan
 from app.report.progress import Progress
 from app.storage.tree import Tree
@@ -29,7 +30,7 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     built = stored_network(context, str(plan.network))
     forward = Forward(built.network, loss(LOSSES_OF[given.data.task][0]), context.device, given.run.precision == "bf16")
     begun = time.monotonic()
-    steps = -(-count // phase.batch_size)
+    steps = steps_per_epoch(count, phase.batch_size)
     with Progress(context.log, phase.name, steps=steps, every_s=given.run.log_seconds) as progress:
         found = evaluate(
             forward,

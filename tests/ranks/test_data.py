@@ -7,13 +7,14 @@ import h5py
 import numpy as np
 import pytest
 
-from app.data.batches import batches, steps_per_epoch
+from app.data.batches import batches
 from app.data.source import Source, open_source
 from app.data.split import Split
 from app.data.statistics import scan
 from app.data.transform import Transform
 from app.errors import DataError
 from app.parallel import world
+from app.plan.microbatches import steps_per_epoch
 
 pytestmark = pytest.mark.mpi
 

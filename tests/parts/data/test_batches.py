@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.data import order
-from app.data.batches import Batch, batches, reading, steps_per_epoch
+from app.data.batches import Batch, batches, reading
 from app.data.memory import Memory
 from app.data.source import Source, open_source
 from app.data.split import Split
 from app.data.transform import Transform
 from app.errors import DataError
+from app.plan.microbatches import steps_per_epoch
 
 LENGTHS = (501, 64, 1, 438)
 TOTAL = sum(LENGTHS)
