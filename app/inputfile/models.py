@@ -1,8 +1,8 @@
 """The tables of an input file: type, range, unit, default and one line of documentation of every key."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from app.inputfile.kinds import (
     Bytes,
@@ -38,16 +38,66 @@ class Run(Table):
         description="seconds after which a collective operation that not all ranks reach ends the run; 0: never",
     )
     log_seconds: Annotated[float, Field(gt=0, le=1e5)] = Field(10.0, description="seconds between progress lines")
+    trace: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0, description="steps of each train phase whose timeline is recorded, from its second on; 0: none"
+    )
+
+
+def _cut(value: Any) -> Any:
+    """One of two words, or names of layers; checked here, as a union would report both halves."""
+    if isinstance(value, list | tuple):
+        if not value or not all(isinstance(name, str) and name for name in value):
+            raise ValueError("a list of names of layers in quotes")
+        return tuple(value)
+    if value not in ("estimated", "measured"):
+        raise ValueError('"estimated", "measured" or a list of names of layers')
+    return value
 
 
 class Grid(Table):
     """How the ranks are arranged: replicas x stages."""
 
     stages: Annotated[int, Field(ge=1, le=4096)] = Field(1, description="pipeline stages; replicas = ranks / stages")
+    schedule: Literal["1f1b", "gpipe", "interleaved"] = Field(
+        "1f1b",
+        description="in which order a stage computes; 1f1b: little memory; interleaved: less idle, more messages",
+    )
+    chunks: Annotated[int, Field(ge=2, le=64)] = Field(
+        2, description="chunks of the network that a stage holds; of schedule interleaved"
+    )
+    cut: Annotated[Literal["estimated", "measured"] | tuple[str, ...], BeforeValidator(_cut)] = Field(
+        "estimated",
+        description='by which times layers are shared out; or ["LAYER", ...], where each further chunk begins',
+    )
+    memory: Annotated[Bytes, Field(ge=1 << 16)] | None = Field(
+        None,
+        description="bytes a rank may hold of the network: weights, gradients, optimizer state, activations",
+    )
+    recompute: bool = Field(
+        False,
+        description="keep only the inputs of a stage's microbatches and compute its activations again for backward:"
+        " less memory, up to a third more work",
+    )
     allreduce: Literal["auto", "horovod", "mpi"] = Field(
         "auto",
         description="who sums gradients; auto decides by a fixed rule and says why",
     )
+
+    @property
+    def chunks_per_stage(self) -> int:
+        """Chunks of the network that a stage holds: more than one only where a schedule uses them."""
+        return self.chunks if self.schedule == "interleaved" and self.stages > 1 else 1
+
+    @model_validator(mode="after")
+    def _names_of_the_cut(self) -> "Grid":
+        further = self.stages * self.chunks_per_stage - 1
+        if self.stages > 1 and not isinstance(self.cut, str) and len(self.cut) != further:
+            factors = f"stages = {self.stages}" + (f" x chunks = {self.chunks}" if self.chunks_per_stage > 1 else "")
+            raise ValueError(
+                f"cut names {len(self.cut)} layers, but {factors} makes {further + 1} chunks; give {further}:"
+                " the layer that each chunk after the first begins with"
+            )
+        return self
 
 
 class Data(Table):
