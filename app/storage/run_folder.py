@@ -14,7 +14,9 @@ from app.errors import MachineError
 from app.storage import atomic_write
 
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (debug|info|warning|error) ")
-_PARTS = ("networks", "checkpoints", "data", "predictions", "exports")
+_TRACE = re.compile(rb'\{"otherData": \{"creator": "phalanx"')
+_PICTURE = re.compile(rb"\x89PNG.*tEXtSoftware\0phalanx", re.DOTALL)
+_PARTS = ("networks", "checkpoints", "data", "predictions", "exports", "traces", "report")
 
 
 class Cleared(NamedTuple):
@@ -49,6 +51,14 @@ class RunFolder:
     @property
     def exports(self) -> Path:
         return self.path / "exports"
+
+    @property
+    def traces(self) -> Path:
+        return self.path / "traces"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
 
     def network(self, name: str) -> Path:
         return self.path / "networks" / f"{name}.h5"
@@ -120,6 +130,8 @@ class RunFolder:
         for part in ("networks", "data", "predictions"):
             candidates += sorted((self.path / part).glob("*.h5"))
         yield from (path for path in candidates if _begins(path, re.compile(rb"PHALANX\n")))
+        yield from (path for path in sorted(self.traces.glob("*.json")) if _begins(path, _TRACE))
+        yield from (path for path in sorted(self.report.glob("timeline-*.png")) if _begins(path, _PICTURE))
         candidates = [path for path in sorted(self.exports.glob("*")) if path.name.split(".")[0] in exported]
         yield from (path for path in [*candidates, *sorted(self.watchdog.glob("*"))] if path.is_file())
 
