@@ -6,9 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import app
-from app.errors import PhalanxError
+from app.errors import ArtifactError, PhalanxError
+
+if TYPE_CHECKING:  # nothing more than the commands need
+    from app.storage.run_folder import RunFolder
 
 DESCRIPTION = "Train networks on HDF5 data over MPI, as one TOML input file says."
 
@@ -45,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
 
     info = _command(commands, "info", _info, "say what an HDF5 file is: one of ours, or a user's")
     info.add_argument("files", nargs="+", type=Path, metavar="FILE.h5")
+
+    report = _command(commands, "report", _report, "draw the timelines that a run with [run] trace has recorded")
+    report.add_argument("folder", type=Path, metavar="FOLDER", help="the run folder")
 
     _command(commands, "doctor", _doctor, "what this machine has, what is missing, and what to do about it")
     return parser
@@ -106,6 +113,39 @@ def _info(given: argparse.Namespace) -> int:
     for number, path in enumerate(given.files):
         print(("\n" if number else "") + "\n".join(describe(path)))
     return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    from app.report.chrome import read_trace
+    from app.report.timeline import shares_table, summary
+    from app.report.timeline_picture import picture
+    from app.storage import atomic_write
+    from app.storage.run_folder import RunFolder
+
+    folder = RunFolder(given.folder)
+    timelines = {path.stem: read_trace(path) for path in _traces(folder)}
+    atomic_write.make_folder(folder.report)
+    for name, timeline in timelines.items():
+        path = folder.report / f"timeline-{name}.png"
+        atomic_write.replace(path, [picture(timeline)])
+        print("\n".join([str(path), summary(timeline), *shares_table(timeline)]))
+    return 0
+
+
+def _traces(folder: "RunFolder") -> list[Path]:
+    """The trace files of a run folder, at least one. Raises ArtifactError."""
+    if not (folder.progress.is_file() or folder.results.is_file()):
+        raise ArtifactError(
+            f"{folder.path}: is no run folder: found neither {folder.progress.name} nor {folder.results.name} in it."
+            " What to try: the [run] folder of an input file that has run."
+        )
+    found = sorted(folder.traces.glob("*.json"))
+    if not found:
+        raise ArtifactError(
+            f"{folder.path}: has no traces: expected {folder.traces.name}/PHASE.json, the timeline of a train phase."
+            " What to try: run with [run] trace = 5, or --set run.trace=5; phases that are done need --fresh."
+        )
+    return found
 
 
 def _doctor(given: argparse.Namespace) -> int:
