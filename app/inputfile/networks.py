@@ -92,13 +92,18 @@ class Transformer(NetworkTable):
     dropout: Fraction = Field(0.0, description="share set to zero in training")
     causal: bool = Field(False, description="a position sees only those before it")
     pooling: Literal["mean", "first", "none"] = Field("mean", description="over positions; none: one output per token")
+    tied: bool = Field(
+        False,
+        description="the head's weights are the embedding's; of tokens, with pooling none and classes = vocabulary",
+    )
 
 
 class UserNetwork(NetworkTable):
-    """The user's own network: a function (sample_shape, outputs, **options) -> nn.Module."""
+    """The user's own network: a function (sample_shape, outputs, **options) -> nn.Module, or functions of layers."""
 
     kind: Annotated[PathText, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
-        description='"file.py:function", relative to this input file; an nn.Sequential can be cut by layer'
+        description='"file.py:function", relative to this input file; an nn.Sequential can be cut by layer, and of a'
+        " list (or dict by name) of functions that each make one layer a rank calls only its own"
     )
     options: dict[str, Any] = Field({}, description="passed to the function by name")
 

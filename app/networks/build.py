@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from app.errors import InputError
-from app.networks.layers import Layer
+from app.networks.layers import Layer, ties
 from app.networks.lenet import lenet
 from app.networks.mlp import mlp
 from app.networks.resnet import resnet
@@ -38,30 +38,54 @@ def layers(kind: str, options: Mapping[str, Any], sample_shape: Sequence[int], o
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise InputError(f"network kind {kind!r} is not known; use one of {known}, or 'file.py:function' of your own")
-    expected = set(inspect.signature(KINDS[kind]).parameters) - {"sample_shape", "outputs"}
-    if set(options) != expected:
-        wrong = ", ".join(sorted(set(options) ^ expected))
+    parameters = inspect.signature(KINDS[kind]).parameters
+    expected = set(parameters) - {"sample_shape", "outputs"}
+    # A key that came later has a default, so that networks stored before can be read.
+    later = {name for name in expected if parameters[name].default is not inspect.Parameter.empty}
+    if differing := (set(options) ^ expected) - later:
+        wrong = ", ".join(sorted(differing))
         raise InputError(f"network {kind}: expected exactly the keys {', '.join(sorted(expected))}; differing: {wrong}")
     return KINDS[kind](**options, sample_shape=tuple(sample_shape), outputs=outputs)
 
 
-def build(layers: Sequence[Layer], seed: int, start: int = 0, stop: int | None = None) -> nn.Sequential:
-    """Layers start to stop (global numbers, stop excluded) on the CPU, with starting weights, in training mode.
+def build(layers: Sequence[Layer], seed: int, chunks: Sequence[range] | None = None) -> nn.Sequential:
+    """The layers of all chunks (ranges of layer numbers), in order; None: all layers.
 
-    The weights of a layer depend on the seed and its global number alone, so that a stage starts with the same
-    weights as the whole network. A user's network is made in one call with the key of layer 0. Torch's global random
-    generator is left as it was. Collective over: none.
+    They are on the CPU, with starting weights, in training mode. The weights of a layer depend on the seed and its
+    number alone, so that a stage starts with the same weights as the whole network. A user's network that is made in
+    one call has the key of layer 0; what is not in the chunks is dropped. A tied parameter has its owner's value, and
+    all that are the same parameter are one Parameter. Torch's global random generator is left as it was.
+    Collective over: none. Raises InputError.
     """
-    numbers = range(len(layers))[start:stop]
-    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    numbers = list(range(len(layers))) if chunks is None else [number for chunk in chunks for number in chunk]
     if layers and layers[0].whole is not None:
         with _keyed(seed, 0):
             whole = layers[0].whole()
         return nn.Sequential(OrderedDict((layers[number].name, whole[layers[number].name]) for number in numbers))
-    for number in numbers:
-        with _keyed(seed, number):
-            modules[layers[number].name] = layers[number].build()
+    modules = OrderedDict((layers[number].name, _make(layers, number, seed)) for number in numbers)
+    owners: dict[str, dict[str, str]] = {}
+    for alias, owner in ties([layers[number] for number in numbers]).items():
+        owners.setdefault(owner.partition(".")[0], {})[alias] = owner
+    for number, layer in enumerate(layers):
+        if layer.name in owners:
+            # An owner that another stage holds is made here for a moment, to take the value from.
+            source = modules[layer.name] if layer.name in modules else _make(layers, number, seed)
+            _tie_(modules, owners[layer.name], source)
+            del source
     return nn.Sequential(modules)
+
+
+def _make(layers: Sequence[Layer], number: int, seed: int) -> nn.Module:
+    with _keyed(seed, number):
+        return layers[number].build()
+
+
+def _tie_(modules: Mapping[str, nn.Module], ties: Mapping[str, str], source: nn.Module) -> None:
+    """Put the parameters of `source`, the owner's layer, in the place of those tied to them."""
+    for alias, owner in ties.items():
+        layer, _, inside = alias.partition(".")
+        path, _, name = inside.rpartition(".")
+        setattr(modules[layer].get_submodule(path), name, source.get_parameter(owner.partition(".")[2]))
 
 
 @contextmanager

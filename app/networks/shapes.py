@@ -11,18 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import InputError
-from app.networks.layers import Layer
+from app.networks.layers import Layer, one_by_one
 
 SAMPLES = 2  # one would hide a layer that mixes up samples and features
 
 
 class LayerShape(NamedTuple):
-    """One layer: its parameters' number, and what it hands on, without the batch dim."""
+    """One layer: its parameters' number, and what it hands on, without the batch dim.
+
+    Parameters tied to those of an earlier layer count there alone; `tied_parameters` is how many it uses.
+    """
 
     name: str
     parameters: int
     output_shape: tuple[int, ...]
     output_dtype: torch.dtype
+    tied_parameters: int = 0
+
+
+class Boundary(NamedTuple):
+    """One sample on its way into a layer, or out of the last: its shape without the batch dim."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 @torch.no_grad()
@@ -37,12 +48,11 @@ def trace(
     """
     values, shapes = torch.zeros((SAMPLES, *sample_shape), dtype=dtype), []
     with torch.random.fork_rng(devices=[]):
-        whole = layers[0].whole() if layers and layers[0].whole is not None else {}
-        for layer in layers:
-            module = whole[layer.name] if whole else layer.build()
-            values = _pass(layer.name, module, values)
-            parameters = sum(parameter.numel() for parameter in module.parameters())
-            shapes.append(LayerShape(layer.name, parameters, tuple(values.shape[1:]), values.dtype))
+        make = one_by_one(layers)
+        for number, layer in enumerate(layers):
+            # No name for the module here: it would be held while the next one is made.
+            values, shape = _traced(layer, make(number), values)
+            shapes.append(shape)
     if values.dim() < 2 or values.shape[-1] != outputs:
         raise InputError(
             f"network: its outputs for one sample have shape {tuple(values.shape[1:])}, but the last dim must be "
@@ -53,6 +63,28 @@ def trace(
     if not any(shape.parameters for shape in shapes):
         raise InputError("network: it has no parameters, so there is nothing to train")
     return tuple(shapes)
+
+
+def boundaries(
+    layers: Sequence[Layer], sample_shape: Sequence[int], outputs: int, dtype: torch.dtype = torch.float32
+) -> tuple[Boundary, ...]:
+    """What goes into each layer, by layer number, and last what comes out of the network; found by `trace`.
+
+    For samples of the given shape and dtype (tokens: int64). Collective over: none. Raises InputError.
+    """
+    shapes = trace(layers, sample_shape, outputs, dtype)
+    return (
+        Boundary(tuple(sample_shape), dtype),
+        *(Boundary(shape.output_shape, shape.output_dtype) for shape in shapes),
+    )
+
+
+def _traced(layer: Layer, module: nn.Module, values: Tensor) -> tuple[Tensor, LayerShape]:
+    result = _pass(layer.name, module, values)
+    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    tied = sum(size for name, size in sizes.items() if name in layer.ties)
+    shape = LayerShape(layer.name, sum(sizes.values()) - tied, tuple(result.shape[1:]), result.dtype, tied)
+    return result, shape
 
 
 def _pass(name: str, module: nn.Module, values: Tensor) -> Tensor:

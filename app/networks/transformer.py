@@ -15,6 +15,7 @@ from app.networks.layers import Layer
 from app.plan import architectures
 
 START = 0.02  # standard deviation of the starting weights
+TIES = {"linear.weight": "embedding.elements.weight"}  # of the head
 
 
 def transformer(
@@ -29,10 +30,13 @@ def transformer(
     vocabulary: int | None,
     sample_shape: Sequence[int],
     outputs: int,
+    tied: bool = False,
 ) -> list[Layer]:
     """Layers embedding, block1, ..., head; inputs tokens (M, T) int64, or features (M, T, F) or (M, T) float32.
 
-    Outputs (M, K), or (M, T, K) for pooling "none". Collective over: none. Raises InputError.
+    Outputs (M, K), or (M, T, K) for pooling "none". `tied`: the head's weights are the embedding's, and it has no
+    bias, as in GPT-2 (Press and Wolf, Using the Output Embedding to Improve Language Models, EACL 2017).
+    Collective over: none. Raises InputError.
     """
     sizes = architectures.transformer(
         width=width,
@@ -45,6 +49,7 @@ def transformer(
         vocabulary=vocabulary,
         sample_shape=sample_shape,
         outputs=outputs,
+        tied=tied,
     )
     # GPT-2: the parts added to the main path start smaller, so that their sum does not grow with the depth.
     added = START / sqrt(2 * blocks)
@@ -55,7 +60,7 @@ def transformer(
     return [
         Layer("embedding", lambda: Embedding(sizes, width, dropout)),
         *(Layer(f"block{number + 1}", block) for number in range(blocks)),
-        Layer("head", lambda: _head(width, pooling, outputs)),
+        Layer("head", lambda: _head(width, pooling, outputs, bias=not tied), ties=TIES if tied else {}),
     ]
 
 
@@ -131,14 +136,14 @@ class Pooling(nn.Module):
         return inputs[:, 0] if self.pooling == "first" else inputs
 
 
-def _head(width: int, pooling: str, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(norm=nn.LayerNorm(width), pooling=Pooling(pooling), linear=_linear(width, outputs, START))
-    )
+def _head(width: int, pooling: str, outputs: int, *, bias: bool) -> nn.Sequential:
+    linear = _linear(width, outputs, START, bias=bias)
+    return nn.Sequential(OrderedDict(norm=nn.LayerNorm(width), pooling=Pooling(pooling), linear=linear))
 
 
-def _linear(features: int, width: int, deviation: float) -> nn.Linear:
-    linear = nn.Linear(features, width)
+def _linear(features: int, width: int, deviation: float, *, bias: bool = True) -> nn.Linear:
+    linear = nn.Linear(features, width, bias)
     nn.init.normal_(linear.weight, std=deviation)
-    nn.init.zeros_(linear.bias)
+    if bias:
+        nn.init.zeros_(linear.bias)
     return linear

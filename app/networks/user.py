@@ -1,4 +1,4 @@
-"""The user's own network: "file.py:function" returning an nn.Module."""
+"""The user's own network: "file.py:function" returning an nn.Module, or functions that make one layer each."""
 
 import importlib.util
 import sys
@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from app.errors import InputError
 from app.networks.layers import Layer
 
 WHOLE = "network"  # name of the one layer of a network that cannot be cut
+Makers = dict[str, Callable[[], object]]  # the user's functions that make one layer each, by the layers' names
+Seen = WeakValueDictionary[int, nn.Parameter]  # by id
 
 
 def is_user_kind(kind: str) -> bool:
@@ -24,21 +27,34 @@ def is_user_kind(kind: str) -> bool:
 
 
 def user_layers(kind: str, *, options: Mapping[str, Any], sample_shape: Sequence[int], outputs: int) -> list[Layer]:
-    """Layers of function(sample_shape, outputs, **options): the children of an nn.Sequential, else one layer.
+    """Layers of what function(sample_shape, outputs, **options) returns; `kind` is "/absolute/file.py:function".
 
-    `kind` is the absolute path of the file, a colon, and the function's name. A Sequential whose children share a
-    parameter is one layer, since its stages could not keep the shared parameter equal. The function is called once
-    here without memory for weights to learn the names, and once when the network is built.
-    Collective over: none. Raises InputError.
+    An nn.Sequential: its children are the layers. Parameters that several of them have, also because one child appears
+    twice, are tied: they stay equal wherever the network is cut. Every rank makes the whole network and drops the
+    layers of the others. Children that share a buffer are one layer, as are all of any other nn.Module: what runs
+    write into buffers cannot be kept equal.
+
+    A list of functions without arguments, or a dict of them by the layers' names: each makes one layer (list: layer1,
+    layer2, ...), and a rank calls only those of its own layers, so that a network may be larger than a rank's memory.
+    Its random numbers depend on the seed and the layer's number; each call must make parameters of its own, so
+    nothing is tied.
+
+    The function is called here without memory for weights, to learn the names, and for an nn.Module again when the
+    network is built. Collective over: none. Raises InputError.
     """
     path, _, name = kind.rpartition(":")
-    function = _load(Path(path), name)
+    call = partial(_call, kind, _load(Path(path), name), options, tuple(sample_shape), outputs)
+    made = _first(call)
+    if isinstance(made, nn.Module):
+        children = _children(made)
+        ties = _ties(children)
 
-    def whole() -> dict[str, nn.Module]:
-        return _children(_call(kind, function, options, tuple(sample_shape), outputs))
+        def whole() -> dict[str, nn.Module]:
+            return _children(call())  # type: ignore[arg-type]
 
-    names = _names(whole)
-    return [Layer(layer, partial(_child, whole, layer), whole) for layer in names]
+        return [Layer(layer, partial(_child, whole, layer), whole, ties[layer]) for layer in children]
+    seen: Seen = WeakValueDictionary()
+    return [Layer(layer, partial(_make, kind, layer, function, seen)) for layer, function in made.items()]
 
 
 def _child(whole: Callable[[], dict[str, nn.Module]], name: str) -> nn.Module:
@@ -76,18 +92,69 @@ def _run_file(path: Path) -> ModuleType:
 
 def _call(
     kind: str, function: Callable[..., object], options: Mapping[str, Any], sample_shape: tuple[int, ...], outputs: int
-) -> nn.Module:
+) -> nn.Module | Makers:
     try:
         network = function(sample_shape, outputs, **options)
     except (Exception, SystemExit) as error:
         where = _where(error, Path(kind.rpartition(":")[0]))
         given = ", ".join((f"{sample_shape}", f"{outputs}", *(f"{key}={value!r}" for key, value in options.items())))
         raise InputError(f"network {kind} failed when called with ({given}){where}: {_text(error)}") from error
+    if isinstance(network, Mapping):
+        return _makers(kind, network)
+    if isinstance(network, list | tuple):
+        return _makers(kind, {f"layer{number + 1}": function for number, function in enumerate(network)})
     if not isinstance(network, nn.Module):
-        raise InputError(f"network {kind} returned {type(network).__name__}, but an nn.Module is expected")
-    if any(is_lazy(parameter) for parameter in network.parameters()):
-        raise InputError(f"network {kind} has lazy modules, whose sizes are unknown; give every size in nn.Linear etc.")
+        raise InputError(
+            f"network {kind} returned {type(network).__name__}, but an nn.Module is expected, "
+            f"or a list or dict of functions that make one layer each"
+        )
+    _refuse_lazy(f"network {kind}", network)
     return network
+
+
+def _makers(kind: str, functions: Mapping[Any, object]) -> Makers:
+    """The user's list or dict of functions, checked. Raises InputError with all that is wrong."""
+    problems = [] if functions else [f"network {kind} returned no functions; one for each layer is expected"]
+    taken = nn.Sequential()
+    for name, function in functions.items():
+        if not isinstance(name, str) or not name or "." in name or hasattr(taken, name):
+            problems.append(
+                f"network {kind}: {name!r} cannot be the name of a layer; give words without '.' that nn.Sequential "
+                f"does not use itself"
+            )
+        if isinstance(function, nn.Module) or not callable(function):
+            problems.append(
+                f"network {kind}: layer {name!r} is {type(function).__name__}, but a function without arguments that "
+                f"makes the layer is expected, e.g. lambda: nn.Linear(8, 8); layers themselves go into nn.Sequential"
+            )
+    if problems:
+        raise InputError(*problems)
+    return dict(functions)
+
+
+def _make(kind: str, layer: str, function: Callable[[], object], seen: Seen) -> nn.Module:
+    """One layer by the user's own function. Raises InputError."""
+    subject = f"network {kind}: the function of layer {layer!r}"
+    try:
+        module = function()
+    except (Exception, SystemExit) as error:
+        where = _where(error, Path(kind.rpartition(":")[0]))
+        raise InputError(f"{subject} failed when called without arguments{where}: {_text(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{subject} returned {type(module).__name__}, but an nn.Module is expected")
+    _refuse_lazy(subject, module)
+    if any(seen.get(id(parameter)) is parameter for parameter in module.parameters()):
+        raise InputError(
+            f"{subject} returned a parameter that an earlier call returned; each call must make its own, "
+            f"and layers that share weights go into an nn.Sequential"
+        )
+    seen.update({id(parameter): parameter for parameter in module.parameters()})
+    return module
+
+
+def _refuse_lazy(subject: str, module: nn.Module) -> None:
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        raise InputError(f"{subject} has lazy modules, whose sizes are unknown; give every size in nn.Linear etc.")
 
 
 def _where(error: BaseException, path: Path) -> str:
@@ -111,16 +178,33 @@ def _children(network: nn.Module) -> dict[str, nn.Module]:
         return {WHOLE: network}
     # named_children() leaves out a module that appears twice, e.g. one ReLU used everywhere.
     children = {name: child for name, child in network._modules.items() if child is not None}
-    owned = [{id(parameter) for parameter in child.parameters()} for child in children.values()]
-    shared = sum(len(ids) for ids in owned) != len(set().union(*owned))
+    buffers = [{id(buffer) for buffer in child.buffers()} for child in children.values()]
+    shared = sum(map(len, buffers)) != len(set().union(*buffers))
     return {WHOLE: network} if shared or not children else children
 
 
-def _names(whole: Callable[[], dict[str, nn.Module]]) -> list[str]:
-    """Names of the children; the function runs with weights of no memory, or for real where it cannot."""
+def _ties(children: Mapping[str, nn.Module]) -> dict[str, dict[str, str]]:
+    """By child: its parameters that an earlier child has too -> their full names there."""
+    first: dict[int, tuple[str, str]] = {}
+    ties: dict[str, dict[str, str]] = {child: {} for child in children}
+    for child, module in children.items():
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            holder, full = first.setdefault(id(parameter), (child, f"{child}.{name}"))
+            if holder != child:
+                ties[child][name] = full
+    return ties
+
+
+def _first(call: Callable[[], nn.Module | Makers]) -> nn.Module | Makers:
+    """The function's first result: a module with weights of no memory where it can, or functions of layers."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                return list(whole())
+                made = call()
+            if isinstance(made, nn.Module):
+                return made
         except InputError:
-            return list(whole())
+            pass
+        # Functions of layers may hold tensors made beside them: for real, and on every rank the same.
+        torch.default_generator.manual_seed(0)
+        return call()

@@ -251,6 +251,7 @@ def transformer(
     vocabulary: int | None,
     sample_shape: Sequence[int],
     outputs: int,
+    tied: bool = False,
 ) -> Transformer:
     """Sizes of the input, and of the dense layers: 4 width where feedforward is None. Raises InputError."""
     feedforward = 4 * width if feedforward is None else feedforward
@@ -268,5 +269,27 @@ def transformer(
             "network transformer: with causal = true the first element sees only itself, so pooling = 'first' "
             "would ignore the rest; use pooling = 'mean' or 'none'"
         )
+    problems += _problems_of_ties(vocabulary or 0, pooling, outputs) if tied else []
     refuse(problems)
     return Transformer(*sequence(vocabulary, sample_shape), vocabulary or 0, feedforward)
+
+
+def _problems_of_ties(vocabulary: int, pooling: str, outputs: int) -> list[str]:
+    """Why the embedding of tokens cannot be the weights of the head, which gives each token of each element a value."""
+    problems = []
+    if not vocabulary:
+        problems.append(
+            "network transformer: tied = true makes the embedding of tokens the weights of the head, but without "
+            "vocabulary the inputs are features; give vocabulary, or leave tied out"
+        )
+    elif outputs != vocabulary:
+        problems.append(
+            f"network transformer: with tied = true there are as many outputs as tokens, vocabulary = {vocabulary}, "
+            f"but {outputs} are wanted; give [data] classes = {vocabulary} if the targets are tokens, or leave tied out"
+        )
+    if pooling != "none":
+        problems.append(
+            f"network transformer: with tied = true every element has an output for each token, but pooling = "
+            f"{pooling!r} leaves one element; use pooling = 'none', or leave tied out"
+        )
+    return problems

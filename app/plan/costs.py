@@ -18,13 +18,18 @@ FLOAT, INDEX = 4, 8  # bytes of a float32 and of the int64 indices of pooling an
 
 
 class LayerCost(NamedTuple):
-    """One layer; shapes without the batch dim, all numbers per sample."""
+    """One layer; shapes without the batch dim, all numbers per sample.
+
+    A parameter that is one of an earlier layer counts there alone; `tied_parameters` is how many such a layer uses. A
+    stage that has the layer but not the earlier one holds them as well.
+    """
 
     name: str
     parameters: int
     output_shape: tuple[int, ...]
     operations: int
     activation_bytes: int
+    tied_parameters: int = 0
 
 
 def layer_costs(
@@ -131,8 +136,12 @@ def transformer(
     vocabulary: int | None,
     sample_shape: Sequence[int],
     outputs: int,
+    tied: bool = False,
 ) -> tuple[LayerCost, ...]:
-    """Costs of embedding, block1, ..., head; a causal mask saves no operations here."""
+    """Costs of embedding, block1, ..., head; a causal mask saves no operations here.
+
+    The matrix of a tied head counts as parameters of the embedding.
+    """
     sizes = architectures.transformer(
         width=width,
         heads=heads,
@@ -144,16 +153,18 @@ def transformer(
         vocabulary=vocabulary,
         sample_shape=sample_shape,
         outputs=outputs,
+        tied=tied,
     )
     block = _attention_block(sizes, width, heads, dropout)
     length = sizes.length
     pooled = length if pooling == "none" else 1
     head = LayerCost(
         "head",
-        2 * width + width * outputs + outputs,
+        2 * width + (0 if tied else width * outputs + outputs),
         (length, outputs) if pooling == "none" else (outputs,),
         pooled * width * outputs,
         FLOAT * (length * (width + 2) + pooled * width),
+        width * outputs if tied else 0,
     )
     named = (block._replace(name=f"block{number + 1}") for number in range(blocks))
     return (_embedding(sizes, width, dropout), *named, head)

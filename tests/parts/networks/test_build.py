@@ -20,13 +20,13 @@ def test_a_stage_starts_with_the_weights_of_the_whole_network():
     whole = build(_resnet(), seed=7).state_dict()
     for start in range(5):
         for stop in (*range(start + 1, 6), None):
-            stage = build(_resnet(), 7, start, stop).state_dict()
+            stage = build(_resnet(), 7, [range(5)[start:stop]]).state_dict()
             assert stage
             assert all(torch.equal(value, whole[name]) for name, value in stage.items())
 
 
 def test_stages_together_are_the_whole_network():
-    cut = [build(_resnet(), 7, 0, 2), build(_resnet(), 7, 2, 3), build(_resnet(), 7, 3)]
+    cut = [build(_resnet(), 7, [chunk]) for chunk in (range(2), range(2, 3), range(3, 5))]
     names = [name for stage in cut for name in stage.state_dict()]
     assert names == list(build(_resnet(), 7).state_dict())
     inputs = torch.randn(4, 3, 8, 8)
@@ -76,7 +76,7 @@ def test_only_the_layers_of_the_stage_are_made():
     def layer(number):
         return Layer(str(number), lambda: made.append(number) or nn.Linear(2, 2))
 
-    build([layer(number) for number in range(6)], 1, 2, 4)
+    build([layer(number) for number in range(6)], 1, [range(2, 4)])
     assert made == [2, 3]
 
 

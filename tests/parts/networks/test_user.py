@@ -86,7 +86,7 @@ def kind(tmp_path):
         ("plain", ["0", "1", "2", "3"]),
         ("named", ["first", "second"]),
         ("reused", ["0", "1", "2", "3", "4"]),
-        ("tied", ["network"]),
+        ("tied", ["0", "1", "2", "3"]),
         ("own", ["network"]),
         ("module", ["network"]),
         ("needs_values", ["0", "1"]),
@@ -109,7 +109,7 @@ def test_options_reach_the_function(kind):
 def test_stages_have_the_weights_of_the_whole_network(kind):
     made = layers(kind("plain"), {}, (3,), 2)
     whole = build(made, 7).state_dict()
-    parts = {**build(made, 7, 0, 2).state_dict(), **build(made, 7, 2).state_dict()}
+    parts = {**build(made, 7, [range(2)]).state_dict(), **build(made, 7, [range(2, 4)]).state_dict()}
     assert list(parts) == list(whole)
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
     assert not torch.equal(build(made, 8)[1].weight, build(made, 7)[1].weight)
