@@ -13,11 +13,11 @@ from app.data.source import Source
 
 
 class Buffers(NamedTuple):
-    """Memory for samples; `targets` is None without targets, `items` is `inputs` as one opaque item a sample."""
+    """Memory for samples; None for what is not wanted. `items` is `inputs` as one opaque item a sample."""
 
-    inputs: np.ndarray
+    inputs: np.ndarray | None
     targets: np.ndarray | None
-    items: np.ndarray
+    items: np.ndarray | None
 
 
 class Filled(NamedTuple):
@@ -28,7 +28,7 @@ class Filled(NamedTuple):
 
 
 class Reader:
-    """Reads `windows` in their order, `ahead` of them before the first is released.
+    """Reads what `wants` names of `windows` in their order, `ahead` of them before the first is released.
 
     `rows` are the samples of the largest window, `block_rows` of the largest block, `pinned` the windows that tensors
     may still look at after their release. Use as a context manager: leaving it ends the thread, at the latest after the
@@ -36,9 +36,17 @@ class Reader:
     """
 
     def __init__(
-        self, source: Source, windows: Iterator[Window], *, ahead: int, pinned: int, rows: int, block_rows: int
+        self,
+        source: Source,
+        windows: Iterator[Window],
+        wants: frozenset[str],
+        *,
+        ahead: int,
+        pinned: int,
+        rows: int,
+        block_rows: int,
     ) -> None:
-        self._source, self._windows, self._rows = source, windows, rows
+        self._source, self._windows, self._wants, self._rows = source, windows, wants, rows
         self._block_rows, self._count, self._ahead = block_rows, ahead + pinned, ahead
         self._turns: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[Filled | BaseException] = queue.SimpleQueue()
@@ -47,7 +55,7 @@ class Reader:
         self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
 
     def __enter__(self) -> "Reader":
-        self._pieces = Pieces(self._source.memory, self._count, buffer_bytes(self._source, self._rows))
+        self._pieces = Pieces(self._source.memory, self._count, buffer_bytes(self._source, self._wants, self._rows))
         for _ in range(self._ahead):
             self._turns.put(True)
         self._thread.start()
@@ -73,11 +81,12 @@ class Reader:
 
     def _run(self) -> None:
         try:
-            block = cut_buffers(self._source, np.empty(buffer_bytes(self._source, self._block_rows), np.uint8))
+            size = buffer_bytes(self._source, self._wants, self._block_rows)
+            block = cut_buffers(self._source, self._wants, np.empty(size, np.uint8))
             for window in self._windows:
                 if not self._turns.get():
                     return
-                filled = Filled(window, cut_buffers(self._source, self._pieces.take()))
+                filled = Filled(window, cut_buffers(self._source, self._wants, self._pieces.take()))
                 if not self._fill(filled, block):
                     return
                 self._ready.put(filled)
@@ -101,29 +110,31 @@ def read_block(
 ) -> None:
     """Read the samples start:stop and, while they are in the cache, put those at `rows` in their places."""
     count = stop - start
-    items, targets = block.items[:count], None if block.targets is None else block.targets[:count]
-    source.read(start, block.inputs[:count], targets)
+    inputs, targets, items = (None if array is None else array[:count] for array in block)
+    source.read(start, inputs, targets)
     every = len(rows) == count
-    to.items[places] = items if every else items[rows]
-    if targets is not None and to.targets is not None:
-        to.targets[places] = targets if every else targets[rows]
+    for read, wanted in ((items, to.items), (targets, to.targets)):
+        if read is not None and wanted is not None:
+            wanted[places] = read if every else read[rows]
 
 
-def buffer_bytes(source: Source, rows: int) -> int:
-    """Bytes of buffers for so many samples, each at a multiple of 64."""
-    return (-(-rows * source.input_bytes // 64) + -(-rows * source.target_bytes // 64)) * 64
+def buffer_bytes(source: Source, wants: frozenset[str], rows: int) -> int:
+    """Bytes of buffers for what is wanted of so many samples, each at a multiple of 64."""
+    return sum(-(-rows * size // 64) * 64 for size in source.bytes_of(wants))
 
 
-def cut_buffers(source: Source, memory: np.ndarray) -> Buffers:
-    """Buffers for as many samples as the memory holds."""
-    rows = len(memory) // source.sample_bytes
-    while buffer_bytes(source, rows) > len(memory):
+def cut_buffers(source: Source, wants: frozenset[str], memory: np.ndarray) -> Buffers:
+    """Buffers for what is wanted of as many samples as the memory holds."""
+    input_bytes, target_bytes = source.bytes_of(wants)
+    rows = len(memory) // (input_bytes + target_bytes)
+    while buffer_bytes(source, wants, rows) > len(memory):
         rows -= 1
-    size = rows * source.input_bytes
-    inputs = memory[:size].view(source.dtype).reshape(rows, *source.sample_shape)
-    items = memory[:size].view(np.dtype((np.void, source.input_bytes)))
-    if source.target_dtype is None or source.target_shape is None:
-        return Buffers(inputs, None, items)
-    at = -(-size // 64) * 64
-    targets = memory[at : at + rows * source.target_bytes].view(source.target_dtype)
-    return Buffers(inputs, targets.reshape(rows, *source.target_shape), items)
+    size = rows * input_bytes
+    inputs = targets = items = None
+    if input_bytes:
+        inputs = memory[:size].view(source.dtype).reshape(rows, *source.sample_shape)
+        items = memory[:size].view(np.dtype((np.void, input_bytes)))
+    if target_bytes and source.target_dtype is not None and source.target_shape is not None:
+        at = -(-size // 64) * 64
+        targets = memory[at : at + rows * target_bytes].view(source.target_dtype).reshape(rows, *source.target_shape)
+    return Buffers(inputs, targets, items)

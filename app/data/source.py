@@ -2,30 +2,26 @@
 
 import hashlib
 import threading
-from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from app.data.blocks import Blocks, Layout, block_rows, undone_times
+from app.data.joined import OPEN_FILES, Joined
 from app.data.memory import Memory
 from app.errors import DataError
 from app.storage.rows import CACHE_BYTES, Rows, open_rows
 
-OPEN_FILES = 16  # files kept open at a time; a set may have more of them than a process may open
-INPUTS_CACHE = 2**20  # inputs are read in whole chunks, which need no cache
+INPUTS_CACHE = 2**20  # of a file: inputs are read in whole chunks, which need no cache
 
 
 class Pair(NamedTuple):
-    """The open datasets of one file; `kept` are all its targets, when they are few enough to stay in memory."""
+    """The open datasets of one file."""
 
     inputs: Rows
     targets: Rows | None
-    kept: np.ndarray | None = None
 
     def close(self) -> None:
         self.inputs.close()
@@ -59,12 +55,20 @@ class Source:
         self.target_shape = first.targets.shape if first.targets else None
         self.target_dtype = first.targets.dtype if first.targets else None
         self.notes = tuple(notes)
-        self._parts, self._cache_bytes = tuple(parts), cache_bytes
-        self._starts = [0, *accumulate(part.length for part in parts)]
-        self.length = self._starts[-1]
+        self._parts = tuple(parts)
+        lengths = [part.length for part in parts]
+        self.length = sum(lengths)
         self.memory = Memory()
-        self._open: OrderedDict[int, Pair] = OrderedDict()
         self._lock = threading.Lock()
+        # Few targets stay in memory once read: then their chunks are undone once, whatever the blocks are.
+        self._keeps_targets = self.length * self.target_bytes <= cache_bytes and len(parts) <= OPEN_FILES
+        cache = INPUTS_CACHE * min(len(parts), OPEN_FILES)
+        self._inputs = Joined(self.inputs_name, self.files, lengths, cache_bytes=cache, keeps=False)
+        self._targets = (
+            None
+            if self.targets_name is None
+            else Joined(self.targets_name, self.files, lengths, cache_bytes=cache_bytes, keeps=self._keeps_targets)
+        )
         self.fingerprint = fingerprint(self.files)
 
     @property
@@ -81,6 +85,10 @@ class Source:
     def sample_bytes(self) -> int:
         """Bytes of both."""
         return self.input_bytes + self.target_bytes
+
+    def bytes_of(self, wants: frozenset[str]) -> tuple[int, int]:
+        """Bytes of the inputs and of the target of one stored sample; 0 for what is not of `wants`."""
+        return self.input_bytes * ("inputs" in wants), self.target_bytes * ("targets" in wants)
 
     def blocks(self, limit_bytes: int) -> Blocks:
         """The blocks to read in, of about `limit_bytes` at most; depends on the files and the limit alone."""
@@ -102,30 +110,21 @@ class Source:
                 )
         return tuple(notes)
 
-    def read(self, start: int, inputs_out: np.ndarray, targets_out: np.ndarray | None = None) -> None:
-        """Fill `inputs_out` (n, ...) and `targets_out` (n, ...) with the samples start:start+n. Raises DataError."""
-        stop, done = start + len(inputs_out), 0
+    def read(self, start: int, inputs_out: np.ndarray | None, targets_out: np.ndarray | None = None) -> None:
+        """Fill `inputs_out` (n, ...) and `targets_out` (n, ...) with the samples start:start+n. Raises DataError.
+
+        A dataset for which None is given is not opened.
+        """
         with self._lock:
-            while start + done < stop:
-                number = bisect_right(self._starts, start + done) - 1
-                if number >= len(self._parts):
-                    raise DataError(
-                        f"{self.files[-1]}: sample {start + done} was asked for, all files have {self.length}."
-                    )
-                end = min(stop, self._starts[number + 1]) - start
-                row = start + done - self._starts[number]
-                pair = self._pair(number)
-                pair.inputs.read_into(row, inputs_out[done:end])
-                if targets_out is not None and pair.kept is not None:
-                    targets_out[done:end] = pair.kept[row : row + end - done]
-                elif targets_out is not None and pair.targets is not None:
-                    pair.targets.read_into(row, targets_out[done:end])
-                done = end
+            if inputs_out is not None:
+                self._inputs.read_into(start, inputs_out)
+            if targets_out is not None and self._targets is not None:
+                self._targets.read_into(start, targets_out)
 
     def where(self, sample: int) -> tuple[Path, int]:
         """The file of a sample and its row there."""
-        number = bisect_right(self._starts, sample) - 1
-        return self.files[number], sample - self._starts[number]
+        file, row = self._inputs.place(sample)
+        return self.files[file], row
 
     def empty_targets(self, samples: int) -> np.ndarray | None:
         """Fresh memory for the targets of so many samples; None without targets."""
@@ -136,8 +135,9 @@ class Source:
     def close(self) -> None:
         """Close all files; reading opens them again."""
         with self._lock:
-            while self._open:
-                self._open.popitem()[1].close()
+            self._inputs.close()
+            if self._targets is not None:
+                self._targets.close()
 
     def __enter__(self) -> "Source":
         return self
@@ -145,36 +145,9 @@ class Source:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    @property
-    def _keeps_targets(self) -> bool:
-        """Whether all targets stay in memory once read: then their chunks are undone once, whatever the blocks are."""
-        each = self._parts[0].targets
-        return each is not None and self.length * each.row_bytes <= self._cache_bytes and len(self._parts) <= OPEN_FILES
-
     def _pressing(self, part: Part) -> Layout | None:
         """The targets' layout where it matters for the choice of blocks."""
         return part.targets and part.targets._replace(whole=part.targets.whole and not self._keeps_targets)
-
-    def _pair(self, number: int) -> Pair:
-        """The open datasets of a file; the one used longest ago is closed when there are too many."""
-        if number in self._open:
-            self._open.move_to_end(number)
-            return self._open[number]
-        while len(self._open) >= OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-        cache = self._cache_bytes // min(len(self._parts), OPEN_FILES)
-        pair = open_pair(self.files[number], self.inputs_name, self.targets_name, cache)
-        if pair.inputs.length != self._parts[number].length:
-            raise DataError(
-                f"{self.files[number]}: now has {pair.inputs.length} samples, "
-                f"it had {self._parts[number].length}; start again."
-            )
-        if self._keeps_targets and pair.targets is not None:
-            kept = np.empty((pair.targets.length, *pair.targets.shape), pair.targets.dtype)
-            pair.targets.read_into(0, kept)
-            pair = pair._replace(kept=kept)
-        self._open[number] = pair
-        return pair
 
 
 def open_source(files: Sequence[Path], inputs: str, targets: str | None, *, cache_bytes: int = CACHE_BYTES) -> Source:

@@ -41,7 +41,7 @@ def evaluate(
                 for microbatch in batch.microbatches:
                     outputs, loss, targets = forward(microbatch)
                     metrics.add_(outputs, targets)
-                    own += loss.item(), len(microbatch.samples)
+                    own += loss.item(), microbatch.size
                 on_batch(batch)
     except NumbersError as error:  # the other ranks have to learn of it before anyone leaves
         failure = error

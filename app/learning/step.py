@@ -38,8 +38,9 @@ class Forward:
 
     def __call__(self, microbatch: Microbatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Outputs (M, ...) float32, the loss summed over the samples, and the targets, on the device."""
-        inputs = microbatch.inputs.to(self.device, non_blocking=True)
+        assert microbatch.inputs is not None
         assert microbatch.targets is not None  # data without targets are refused before any phase
+        inputs = microbatch.inputs.to(self.device, non_blocking=True)
         targets = microbatch.targets.to(self.device, non_blocking=True)
         with self._precision():
             outputs = self.network(inputs)

@@ -102,6 +102,6 @@ def training_step(case: Case, engine: GradientSum, rank: int, ranks: int) -> Cal
         watchdog,
     )
     inputs, targets = data(case, rank)
-    microbatch = Microbatch(rank, inputs, targets, np.arange(len(inputs)))
+    microbatch = Microbatch(rank, len(inputs), inputs, targets, np.arange(len(inputs)))
     batch = Batch(0, case.batch * ranks, (microbatch,))
     return lambda: step(batch, 0, RATE)

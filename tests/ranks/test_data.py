@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from app.data.batches import batches
+from app.data.batches import BOTH, batches
 from app.data.source import Source, open_source
 from app.data.split import Split
 from app.data.statistics import scan
@@ -99,3 +99,42 @@ def test_replicas_together_are_the_epoch(here, file, shuffle, part):
     assert together == sorted(alone)
     assert sorted(n for micro in together for n in micro[4]) == SPLIT.members(part, 0, COUNT).tolist()
     assert {micro[0] for micro in together} == set(range(steps_per_epoch(SPLIT.count(part), 100)))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_stages_read_apart_what_belongs_together(here, file, shuffle):
+    """The world as one pipeline: the first rank reads inputs, the last targets, those between nothing."""
+    wants = frozenset({"inputs"} if here.rank == 0 else ()) | frozenset(
+        {"targets"} if here.rank == here.size - 1 else ()
+    )
+    given = {
+        "seed": 7,
+        "epoch": 2,
+        "batch_size": 100,
+        "microbatch_size": 16,
+        "replica": 0,
+        "replicas": 1,
+        "shuffle": shuffle,
+        "memory_bytes": 2**18,
+    }
+    with open_source([file], "x", "y") as source:
+        alone, mine = (
+            [
+                (
+                    batch.step,
+                    micro.number,
+                    micro.size,
+                    None if micro.inputs is None else micro.inputs.numpy().tobytes(),
+                    None if micro.targets is None else micro.targets.tolist(),
+                    None if micro.samples is None else micro.samples.tolist(),
+                )
+                for batch in batches(source, SPLIT, "train", Transform(), wants=wanted, **given)
+                for micro in batch.microbatches
+            ]
+            for wanted in (BOTH, wants)
+        )
+    for whole, *stages in zip(alone, *here.allgather(mine), strict=True):
+        assert all(stage[:3] == whole[:3] for stage in stages)
+        assert (stages[0][3], stages[0][5]) == (whole[3], whole[5])
+        assert stages[-1][4:] == whole[4:]
+        assert all(stage[3:] == (None, None, None) for stage in stages[1:-1])

@@ -59,8 +59,11 @@ def samples(found: Iterator[Batch]) -> dict[tuple[int, int], list[int]]:
     """Sample numbers by (step, microbatch), after checking that tensors hold those samples."""
     result = {}
     for batch in found:
-        for number, inputs, targets, numbers in batch.microbatches:
+        for number, size, inputs, targets, numbers in batch.microbatches:
+            assert inputs is not None
             assert targets is not None
+            assert numbers is not None
+            assert size == len(numbers)
             assert (inputs.dtype, targets.dtype) == (torch.float32, torch.int64)
             assert inputs.shape == (len(numbers), 2, 30)
             np.testing.assert_array_equal(inputs.numpy(), np.tile(numbers[:, None, None], (1, 2, 30)))
@@ -242,6 +245,7 @@ def test_without_targets(source: Source) -> None:
     with open_source(source.files, "x", None) as alone:
         first = next(take(alone)).microbatches[0]
         assert first.targets is None
+        assert first.inputs is not None
         np.testing.assert_array_equal(first.inputs[:, 0, 0].numpy(), first.samples)
 
 

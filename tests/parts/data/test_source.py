@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from app.data import source as source_module
+from app.data import joined
 from app.data.source import open_source
 from app.errors import DataError
 
@@ -33,7 +33,7 @@ def refusal(*args: object, **kwargs: object) -> tuple[str, ...]:
 def test_files_are_one_run_of_samples(
     tmp_path: Path, open_files: int, cache_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "OPEN_FILES", open_files)
+    monkeypatch.setattr(joined, "OPEN_FILES", open_files)
     edges = [0, 20, 21, 60]
     files = [write(tmp_path / f"{a}.h5", *numbered(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     with open_source(files, "x", "y", cache_bytes=cache_bytes) as source:
