@@ -1,0 +1,82 @@
+"""`phalanx report FOLDER`: pictures and tables of the traces of a run folder."""
+
+import pytest
+
+from app.cli import main
+from app.plan.grid import Grid
+from app.report.chrome import trace_file
+from app.report.trace import Event
+from app.storage.progress import RunProgress, write_progress
+from app.storage.run_folder import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = RunFolder(tmp_path / "results")
+    made.create()
+    write_progress(made.progress, RunProgress("1", {}))
+    return made
+
+
+def record(folder, name):
+    per_rank = [[Event("forward", 0.0, 0.01, 0, 0, 1)], [Event("forward", 0.01, 0.02, 1, 0, 1)]]
+    made = trace_file(
+        per_rank, [0.0, 0.0], grid=Grid(2, 2), hosts=["a", "a"], phase=name, schedule="gpipe", predicted=0.5
+    )
+    folder.traces.mkdir(exist_ok=True)
+    (folder.traces / f"{name}.json").write_bytes(made.content)
+
+
+def report(folder, capsys):
+    code = main(["report", str(folder.path)])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_a_picture_and_a_table_for_each_phase(folder, capsys):
+    record(folder, "teacher")
+    record(folder, "student")
+    code, out, err = report(folder, capsys)
+    assert (code, err) == (0, "")
+    for name in ("teacher", "student"):
+        path = folder.report / f"timeline-{name}.png"
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert str(path) in out.splitlines()
+        assert f"{name}: gpipe on 1x2 (replicas x stages), 1 step of 20 ms" in out
+    assert out.count("bubble: measured 50.0 %, predicted 50.0 %") == 2
+    assert out.count("   1        0      1  100.0 %  0.0 %") == 2
+
+
+def test_what_the_command_made_goes_with_a_fresh_start(folder, capsys):
+    record(folder, "teacher")
+    report(folder, capsys)
+    (folder.report / "timeline-mine.png").write_bytes(b"\x89PNG\r\n\x1a\n of somebody else")
+    (folder.traces / "mine.json").write_text('{"traceEvents": []}')
+    folder.clear()
+    assert sorted(path.name for path in folder.path.glob("*/*")) == ["mine.json", "timeline-mine.png"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_of_no_run(tmp_path, capsys, exists):
+    path = tmp_path / "mine"
+    if exists:
+        path.mkdir()
+    code, out, err = report(RunFolder(path), capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{path}: is no run folder: found neither progress.json nor run.h5 in it. What to try: ")
+
+
+def test_a_run_without_traces(folder, capsys):
+    code, out, err = report(folder, capsys)
+    assert (code, out) == (2, "")
+    assert f"{folder.path}: has no traces" in err
+    assert "[run] trace = 5, or --set run.trace=5" in err
+    assert not folder.report.exists()
+
+
+def test_a_damaged_trace(folder, capsys):
+    record(folder, "teacher")
+    (folder.traces / "student.json").write_text("{")
+    code, out, err = report(folder, capsys)
+    assert (code, out) == (2, "")
+    assert f"{folder.traces / 'student.json'}: is damaged" in err
