@@ -99,7 +99,7 @@ class Transformer(NetworkTable):
 
 
 class UserNetwork(NetworkTable):
-    """The user's own network: a function (sample_shape, outputs, **options) -> nn.Module, or functions of layers."""
+    """The user's own: (sample_shape, outputs, **options) -> nn.Module, or functions that make one layer each."""
 
     kind: Annotated[PathText, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
         description='"file.py:function", relative to this input file; an nn.Sequential can be cut by layer, and of a'
