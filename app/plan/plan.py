@@ -9,6 +9,8 @@ from app.inputfile.models import Input
 from app.inputfile.phases import NEW, Evaluate, Train
 from app.plan.grid import Grid, grid_problems
 from app.plan.microbatches import load, microbatch_sizes
+from app.plan.pipeline import pipeline_notes, pipeline_problems, unused_keys
+from app.plan.stages import recomputes, schedule_of
 
 LOSSES_OF = {"classification": ("cross_entropy",), "regression": ("mse", "l1", "huber", "bce")}
 
@@ -41,12 +43,22 @@ class Plan:
     phases: tuple[PhasePlan, ...]
     notes: tuple[str, ...]
 
+    @property
+    def schedule(self) -> str:
+        """The schedule of the pipelines."""
+        return schedule_of(self.input, self.grid)
+
+    @property
+    def recompute(self) -> bool:
+        """Whether activations are computed again for backward."""
+        return recomputes(self.input, self.grid)
+
 
 def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
     """Arrange `given` on `ranks` ranks; `done` are names of finished phases. Raises InputError with all problems."""
     problems = grid_problems(ranks, given.grid.stages)
-    grid = Grid(ranks, 1 if problems else given.grid.stages)
-    phases, notes = [], []
+    grid = Grid(ranks) if problems else Grid(ranks, given.grid.stages, given.grid.chunks_per_stage)
+    phases, notes = [], unused_keys(given)
     networks: list[str] = []
     finished: set[str | None] = {None}
     for phase in given.phase:
@@ -60,8 +72,11 @@ def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
         phases.append(PhasePlan(phase, source, phase.name in finished))
         if isinstance(phase, Train):
             networks.append(phase.name)
+    problems += pipeline_problems(given, grid, [step.phase for step in phases if not step.done])
     if problems:
         raise InputError(*problems)
+    for step in phases:
+        notes += [f'[[phase]] "{step.name}": {note}' for note in pipeline_notes(given, grid, step.phase)]
     return Plan(given, grid, tuple(phases), tuple(notes))
 
 

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 from app.inputfile.models import Input
 from app.inputfile.phases import Train
-from app.plan.costs import LayerCost, layer_costs
+from app.plan import schedules
+from app.plan.advice import advice
+from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
 from app.plan.plan import Plan, loss_of
+from app.plan.stages import Division, Layout, alike, costs_of, sample_shape_of
+from app.plan.times import estimated, transfer_s
 
-# tensors of a parameter's size that each optimizer keeps from step to step
-OPTIMIZER_STATE = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2, "lamb": 2}
-FLOAT = 4
+SHOWN_MICROBATCHES, SHOWN_STAGES = 12, 4  # a schedule of at most so many is printed
 
 
 def show_plan(plan: Plan) -> list[str]:
@@ -30,16 +32,6 @@ def show_plan(plan: Plan) -> list[str]:
         if isinstance(step.phase, Train):
             lines += ["", *_rank_lines(plan, step.phase, layers)]
     return lines + ([""] if plan.notes else []) + [f"note     {note}" for note in plan.notes]
-
-
-def costs_of(given: Input) -> tuple[LayerCost, ...] | None:
-    """The layers of a built-in network; None when the sample's shape or the outputs are not in the input file."""
-    shape, data = given.data.sample_shape, given.data
-    if shape is None or data.classes is None or ".py:" in given.network.kind:
-        return None
-    if data.layout == "channels_last" and len(shape) == 3:
-        shape = (shape[-1], *shape[:-1])
-    return layer_costs(given.network.kind, given.network.arguments(), shape, data.classes)
 
 
 def folder_of(given: Input) -> str:
@@ -101,25 +93,88 @@ def _rank_lines(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None) ->
         f"{phase.name}: {phase.epochs} epochs, batches of {phase.batch_size} = {count} microbatches of"
         f" {phase.microbatch}, {loss_of(phase, plan.input.data.task)}, {phase.optimizer}",
     ]
-    for rank in range(plan.grid.ranks):
-        mine = list(owned(count, plan.grid.replica(rank), plan.grid.replicas))
+    layout = _layout(plan, phase, layers)
+    one = plan.grid.stages == 1
+    for replica in range(plan.grid.replicas):
+        mine = list(owned(count, replica, plan.grid.replicas))
         shown = ", ".join(map(str, mine[:8])) + (", ..." if len(mine) > 8 else "")
-        lines.append(f"  rank {rank}: microbatches {shown} of each batch{_rank_costs(phase, layers, len(mine))}")
-    return lines
+        first, last = plan.grid.rank(replica, 0), plan.grid.rank(replica, plan.grid.stages - 1)
+        who = f"rank {first}" if one else f"replica {replica} (ranks {first} to {last})"
+        costs = "" if layout is None or layers is None else _replica_costs(phase, layers, layout, len(mine), one)
+        lines.append(f"  {who}: microbatches {shown} of each batch{costs}")
+    return lines if one else lines + _pipeline_lines(plan, phase, layers, layout)
 
 
-def _rank_costs(phase: Train, layers: Sequence[LayerCost] | None, microbatches: int) -> str:
-    if layers is None:
-        return ""
-    weights = sum(layer.parameters for layer in layers) * FLOAT
-    held = weights * (2 + OPTIMIZER_STATE[phase.optimizer])
-    activations = sum(layer.activation_bytes for layer in layers) * phase.microbatch
+def _layout(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None) -> Layout | None:
+    shape = sample_shape_of(plan.input)
+    return None if layers is None or shape is None else Division(plan.input, plan.grid, phase, layers, shape).layout()
+
+
+def _replica_costs(phase: Train, layers: Sequence[LayerCost], layout: Layout, microbatches: int, one: bool) -> str:
     # forward one pass over the network, backward two: towards the inputs and towards the weights
     operations = 3 * 2 * sum(layer.operations for layer in layers) * phase.microbatch * microbatches
+    held = f" {_held_text(layout, 0)};" if one else ""
+    return f";{held} {operations_text(operations)} operations a step"
+
+
+def _held_text(layout: Layout, stage: int) -> str:
+    held = layout.held[stage]
     return (
-        f"; {bytes_text(weights)} weights, {bytes_text(held - weights)} gradients + optimizer,"
-        f" {bytes_text(activations)} activations; {operations_text(operations)} operations a step"
+        f"{bytes_text(held.weights)} weights, {bytes_text(held.gradients)} gradients + optimizer,"
+        f" {bytes_text(held.activations)} activations"
     )
 
 
-__all__ = ["bytes_text", "folder_of", "operations_text", "show_plan"]
+def _pipeline_lines(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None, layout: Layout | None) -> list[str]:
+    """What each stage of a replica holds, and what is expected of the pipeline."""
+    given, grid = plan.input, plan.grid
+    if layers is None or layout is None:
+        simulation = alike(given, grid, phase)
+        return [
+            f"  the network is cut into {grid.chunks} chunks when the run starts; were they alike, the ranks would wait"
+            f" {simulation.bubble:.0%} of a step ({plan.schedule})"
+        ]
+    later = ['  cut = "measured": by measured times when the run starts; this is by estimated ones']
+    times, cut = [estimated(layer) for layer in layers], layout.cut
+    expected = advice(
+        times,
+        cut,
+        plan.schedule,
+        grid.stages,
+        batch_size=phase.batch_size,
+        microbatch_size=phase.microbatch,
+        replicas=grid.replicas,
+        transfer=transfer_s(layers, cut, phase.microbatch),
+        recompute=plan.recompute,
+    )
+    return [
+        *(later if given.grid.cut == "measured" else []),
+        *(_stage_line(plan, layers, layout, stage) for stage in range(grid.stages)),
+        *(f"  {line}" for line in expected),
+        *_schedule_lines(plan, layout),
+    ]
+
+
+def _stage_line(plan: Plan, layers: Sequence[LayerCost], layout: Layout, stage: int) -> str:
+    chunks = plan.grid.chunks_of(stage)
+    pieces = [layout.cut[chunk] for chunk in chunks]
+    flying = " + ".join(str(layout.simulation.in_flight[chunk]) for chunk in chunks)
+    return (
+        f"  stage {stage}: {', '.join(_span(layers, piece) for piece in pieces)}; {layout.shares[stage]:.0%} of the"
+        f" time, {layout.parameters[stage]:,} parameters; {_held_text(layout, stage)} ({flying} microbatches in flight)"
+    )
+
+
+def _span(layers: Sequence[LayerCost], piece: range) -> str:
+    first, last = layers[piece.start].name, layers[piece.stop - 1].name
+    return first if first == last else f"{first}..{last}"
+
+
+def _schedule_lines(plan: Plan, layout: Layout) -> list[str]:
+    microbatches = len({action.microbatch for action in layout.schedule[0]} - {-1})
+    if microbatches > SHOWN_MICROBATCHES or plan.grid.stages > SHOWN_STAGES:
+        return []
+    return [f"  {line}" for line in schedules.show(layout.schedule)]
+
+
+__all__ = ["bytes_text", "costs_of", "folder_of", "operations_text", "show_plan"]

@@ -1,0 +1,100 @@
+"""From the times of layers to what could be faster: the size of microbatches, or no pipeline at all."""
+
+from collections.abc import Sequence
+
+from app.plan.microbatches import microbatch_sizes
+from app.plan.schedules import make_schedule
+from app.plan.simulation import Simulation, simulate
+from app.plan.times import LayerTime, chunk_times, seconds
+
+WORTH_SAYING = 0.95  # of the predicted step
+MOST_MICROBATCHES = 64  # a replica's, of the sizes looked at
+
+
+def predict(
+    layers: Sequence[LayerTime],
+    cut: Sequence[range],
+    schedule: str,
+    stages: int,
+    microbatch_sizes: Sequence[int],
+    *,
+    transfer: float = 0.0,
+    recompute: bool = False,
+) -> Simulation:
+    """How a replica plays a batch of microbatches of these sizes; uneven ones as if all had their mean.
+
+    transfer: seconds of a message between stages. Collective over: none.
+    """
+    samples = sum(microbatch_sizes) / len(microbatch_sizes)
+    actions = make_schedule(schedule, stages=stages, microbatches=len(microbatch_sizes), chunks=len(cut) // stages)
+    return simulate(actions, chunk_times(layers, cut, samples, recompute=recompute), transfer)
+
+
+def step_seconds(
+    layers: Sequence[LayerTime],
+    cut: Sequence[range],
+    schedule: str,
+    stages: int,
+    microbatch_sizes: Sequence[int],
+    *,
+    transfer: float = 0.0,
+    recompute: bool = False,
+) -> float:
+    """Seconds of forward and backward of a batch, as `predict`; without all-reduce and optimizer."""
+    return predict(layers, cut, schedule, stages, microbatch_sizes, transfer=transfer, recompute=recompute).seconds
+
+
+def one_rank_seconds(layers: Sequence[LayerTime], samples: int) -> float:
+    """Seconds of forward and backward of samples that one rank takes through all layers at once."""
+    return sum(seconds(layer, samples) for layer in layers)
+
+
+def advice(
+    layers: Sequence[LayerTime],
+    cut: Sequence[range],
+    schedule: str,
+    stages: int,
+    *,
+    batch_size: int,
+    microbatch_size: int,
+    replicas: int = 1,
+    transfer: float = 0.0,
+    recompute: bool = False,
+) -> list[str]:
+    """Lines for the log: the step and bubble to expect, a better microbatch_size, whether the pipeline pays.
+
+    batch_size: of all replicas; `layers` of the whole network. The cut stays as it is for other sizes.
+    Collective over: none.
+    """
+
+    def played(size: int) -> Simulation:
+        sizes = microbatch_sizes(batch_size, size)[::replicas]
+        return predict(layers, cut, schedule, stages, sizes, transfer=transfer, recompute=recompute)
+
+    now = played(microbatch_size)
+    count = len(microbatch_sizes(batch_size, microbatch_size)[::replicas])
+    lines = [
+        f"expected: {1e3 * now.seconds:.3g} ms a step without all-reduce and optimizer, {now.bubble:.0%} of it waiting"
+        f" ({count} microbatches of {microbatch_size} on {stages} stages, {schedule})"
+    ]
+    share = -(-batch_size // replicas)
+    best = min(_sizes(share), key=lambda size: played(size).seconds)
+    least = played(best)
+    if least.seconds < WORTH_SAYING * now.seconds:
+        gain = 1 - least.seconds / now.seconds
+        lines.append(f"microbatch_size = {best} would take {gain:.0%} less time ({least.bubble:.0%} waiting)")
+    alone = one_rank_seconds(layers, share)
+    if alone <= min(now.seconds, least.seconds):
+        lines.append(
+            f"this pipeline does not pay: one rank would take {1e3 * alone:.3g} ms with stages = 1 and"
+            f" microbatch_size = {share}; it is for networks that one rank cannot hold"
+        )
+    return lines
+
+
+def _sizes(share: int) -> list[int]:
+    """Sizes that divide a replica's share evenly enough, the larger first."""
+    return sorted({-(-share // count) for count in range(1, min(share, MOST_MICROBATCHES) + 1)}, reverse=True)
+
+
+__all__ = ["LayerTime", "advice", "one_rank_seconds", "predict", "step_seconds"]
