@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -114,22 +114,33 @@ def _call(
 
 def _makers(kind: str, functions: Mapping[Any, object]) -> Makers:
     """The user's list or dict of functions, checked. Raises InputError with all that is wrong."""
-    problems = [] if functions else [f"network {kind} returned no functions; one for each layer is expected"]
     taken = nn.Sequential()
-    for name, function in functions.items():
-        if not isinstance(name, str) or not name or "." in name or hasattr(taken, name):
-            problems.append(
-                f"network {kind}: {name!r} cannot be the name of a layer; give words without '.' that nn.Sequential "
-                f"does not use itself"
-            )
-        if isinstance(function, nn.Module) or not callable(function):
-            problems.append(
-                f"network {kind}: layer {name!r} is {type(function).__name__}, but a function without arguments that "
-                f"makes the layer is expected, e.g. lambda: nn.Linear(8, 8); layers themselves go into nn.Sequential"
-            )
+    names = [n for n in functions if not isinstance(n, str) or not n or "." in n or hasattr(taken, n)]
+    others = [
+        f"{name!r} is {type(function).__name__}"
+        for name, function in functions.items()
+        if isinstance(function, nn.Module) or not callable(function)
+    ]
+    problems = [] if functions else [f"network {kind} returned no functions; one for each layer is expected"]
+    if names:
+        problems.append(
+            f"network {kind}: {_some(map(repr, names))} cannot be the name of a layer; give words without '.' that "
+            f"nn.Sequential does not use itself"
+        )
+    if others:
+        problems.append(
+            f"network {kind}: {_some(others)}, but a function without arguments that makes one layer is expected, "
+            f"e.g. lambda: nn.Linear(8, 8); layers themselves go into an nn.Sequential"
+        )
     if problems:
         raise InputError(*problems)
     return dict(functions)
+
+
+def _some(texts: Iterable[str]) -> str:
+    """The first three, for a message that stays readable."""
+    listed = list(texts)
+    return ", ".join([*listed[:3], *(["..."] if len(listed) > 3 else [])])
 
 
 def _make(kind: str, layer: str, function: Callable[[], object], seen: Seen) -> nn.Module:

@@ -65,6 +65,31 @@ class Moody(Module):
 def moody(sample_shape, outputs):
     return Moody(outputs)
 
+def functions(sample_shape, outputs):
+    return {"flat": nn.Flatten, "hidden": lambda: nn.Linear(16, 8), "output": lambda: nn.Linear(8, outputs)}
+
+def layers_in_a_list(sample_shape, outputs):
+    return [nn.Flatten(), nn.Linear(16, outputs)]
+
+def no_functions(sample_shape, outputs):
+    return []
+
+def dotted(sample_shape, outputs):
+    return {"net.flat": nn.Flatten}
+
+def function_of_width(sample_shape, outputs):
+    return [nn.Flatten, lambda width: nn.Linear(16, width)]
+
+def function_of_nothing(sample_shape, outputs):
+    return [nn.Flatten, lambda: None]
+
+def lazy_function(sample_shape, outputs):
+    return [nn.Flatten, lambda: nn.LazyLinear(outputs)]
+
+def one_for_all(sample_shape, outputs):
+    linear = nn.Linear(16, outputs)
+    return [nn.Flatten, lambda: linear]
+
 def normed(sample_shape, outputs):
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Linear(8, outputs))
 
@@ -97,6 +122,13 @@ WRONG = {
     "lazy": ("lazy modules", "give every size"),
     "constant": ("no parameters", "nothing to train"),
     "pair": ("returned tuple", "one tensor is expected"),
+    "layers_in_a_list": ("'layer1' is Flatten, 'layer2' is Linear", "function without arguments", "nn.Sequential"),
+    "no_functions": ("nets.py:no_functions returned no functions", "one for each layer"),
+    "dotted": ("'net.flat' cannot be the name of a layer", "without '.'"),
+    "function_of_width": ("layer 'layer2' failed when called without arguments", "TypeError", "'width'"),
+    "function_of_nothing": ("the function of layer 'layer2' returned NoneType", "an nn.Module is expected"),
+    "lazy_function": ("the function of layer 'layer2' has lazy modules", "give every size"),
+    "one_for_all": ("layer 'layer2' returned a parameter that an earlier call returned", "nn.Sequential"),
     "moody": ("failed: RuntimeError: not while training",),
 }
 
@@ -141,9 +173,24 @@ def test_one_output_a_token_and_one_label_a_sample(job, refused):
     refused(job.run(), "network: its outputs for one sample have shape (4, 3)", "'labels' has shape ()")
 
 
-@pytest.mark.parametrize("name", ["good", "module", "normed"])
+@pytest.mark.parametrize(
+    ("keys", "classes", "problems"),
+    [
+        ('pooling = "none"', 3, ["tied = true", "without vocabulary the inputs are features"]),
+        ("vocabulary = 9", 9, ["with tied = true every element has an output", "pooling = 'mean' leaves one"]),
+        ('vocabulary = 9\npooling = "none"', 3, ["vocabulary = 9, but 3 are wanted", "give [data] classes = 9"]),
+    ],
+)
+def test_weights_that_cannot_be_tied(job, refused, keys, classes, problems):
+    """Known from the keys alone: `check` does not open the data."""
+    network = f'"transformer"\ntied = true\nwidth = 8\nheads = 2\n{keys}'
+    job.edit(('"mlp"\nwidths = [8]', network), ("[network]", f"sample_shape = [8]\nclasses = {classes}\n[network]"))
+    refused(job.check(), "network transformer: ", *problems)
+
+
+@pytest.mark.parametrize("name", ["good", "module", "normed", "functions"])
 def test_good_functions_run(nets, name):
-    """A Sequential, which is taken layer by layer, and a network as a whole."""
+    """A Sequential, which is taken layer by layer, a network as a whole, and functions that make one layer each."""
     nets.edit(("nets.py:good", f"nets.py:{name}"))
     told = nets.run()
     assert (told.code, told.err) == (0, "")
