@@ -1,12 +1,13 @@
 """Bytes that a stage holds of the network in a phase: weights, gradients, optimizer state, activations."""
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from math import prod
 from typing import NamedTuple
 
 from app.inputfile.phases import Evaluate, Train
 from app.plan.costs import FLOAT, LayerCost
+from app.plan.schedules import BACKWARD, FORWARD, WEIGHTS, Action
 
 # tensors of a parameter's size that each optimizer keeps from step to step
 OPTIMIZER_STATE = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2, "lamb": 2}
@@ -23,24 +24,35 @@ class Held(NamedTuple):
     def total(self) -> float:
         return self.weights + self.gradients + self.activations
 
-    def __add__(self, other: "Held") -> "Held":  # type: ignore[override] # not the joining of tuples
-        return Held(*(a + b for a, b in zip(self, other, strict=True)))
+
+class Kept(NamedTuple):
+    """Microbatches of a chunk between forward and backward, and between backward and the weights' gradients."""
+
+    in_flight: int
+    pending: int
 
 
-class Counts(NamedTuple):
-    """By chunk: microbatches at most between forward and backward, and between backward and the weights' gradients."""
+def kept_by(actions: Iterable[Action], chunk: int) -> set[Kept]:
+    """What a chunk keeps at one time or another while its stage plays these actions."""
+    now, found = Kept(0, 0), set()
+    for action in actions:
+        if action.chunk == chunk and action.kind in CHANGES:
+            change = CHANGES[action.kind]
+            now = Kept(now.in_flight + change.in_flight, now.pending + change.pending)
+            found.add(now)
+    return found
 
-    in_flight: Sequence[int]
-    pending: Sequence[int]
+
+CHANGES = {FORWARD: Kept(1, 0), BACKWARD: Kept(-1, 1), WEIGHTS: Kept(0, -1)}
 
 
 class Memory:
     """What chunks of a network hold in a phase.
 
-    Activations are what autograd keeps of every microbatch in flight, and for each microbatch whose weights' gradients
-    are pending that again with the gradients of the outputs. With `recompute` only a chunk's inputs are kept, and all
-    of one microbatch. Evaluation keeps the inputs and outputs of one layer at a time. `kept`: copies of the weights
-    of the best epoch.
+    Activations are what autograd keeps of every microbatch in flight, and of one whose weights' gradients are pending
+    the inputs of its layers and the gradients of their outputs, taken to be no more than autograd kept of a layer's
+    inside. With `recompute` only a chunk's inputs are kept, and all of one microbatch. Evaluation keeps the inputs and
+    outputs of one layer at a time. `copies`: of the weights, beside those in training.
     """
 
     def __init__(
@@ -48,17 +60,18 @@ class Memory:
         layers: Sequence[LayerCost],
         sample_shape: Sequence[int],
         phase: Train | Evaluate,
-        counts: Counts,
+        counts: Sequence[set[Kept]],
         *,
         recompute: bool = False,
-        kept: int = 0,
+        copies: int = 0,
     ) -> None:
         self._between = [FLOAT * prod(shape) for shape in (sample_shape, *(layer.output_shape for layer in layers))]
         self._owned = [0, *accumulate(layer.parameters for layer in layers)]
         self._tied = [0, *accumulate(layer.tied_parameters for layer in layers)]
         self._activations = [0, *accumulate(layer.activation_bytes for layer in layers)]
-        self._outputs = [0, *accumulate(self._between[1:])]
-        self._phase, self._counts, self._recompute, self._kept = phase, counts, recompute, kept
+        pending = (max(x.activation_bytes, a + b) for x, (a, b) in zip(layers, pairwise(self._between), strict=True))
+        self._pending = [0, *accumulate(pending)]
+        self._phase, self._counts, self._recompute, self._copies = phase, counts, recompute, copies
 
     def parameters(self, piece: range) -> int:
         """Parameters of a chunk with these layers; tied ones are owned by the first layer, in the first chunk."""
@@ -75,11 +88,11 @@ class Memory:
         if self._phase.optimizer == "sgd" and not self._phase.momentum:
             state = 0
         samples = self._samples(piece, chunk)
-        return Held(weights * (1 + self._kept), weights * (1 + state), samples * self._phase.microbatch)
+        return Held(weights * (1 + self._copies), weights * (1 + state), samples * self._phase.microbatch)
 
     def _samples(self, piece: range, chunk: int) -> float:
         """Bytes of activations for microbatches of one sample."""
         whole = self._activations[piece.stop] - self._activations[piece.start]
-        in_flight, pending = self._counts.in_flight[chunk], self._counts.pending[chunk]
-        forward = in_flight * self._between[piece.start] + whole if self._recompute else in_flight * whole
-        return forward + pending * (whole + self._outputs[piece.stop] - self._outputs[piece.start])
+        later = self._pending[piece.stop] - self._pending[piece.start]
+        flying, once = (self._between[piece.start], whole) if self._recompute else (whole, 0)
+        return once + max(count.in_flight * flying + count.pending * later for count in self._counts[chunk])

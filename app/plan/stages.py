@@ -11,7 +11,7 @@ from app.inputfile.phases import Evaluate, Train
 from app.plan import cut
 from app.plan.costs import LayerCost, layer_costs
 from app.plan.grid import Grid
-from app.plan.memory import Counts, Held, Memory
+from app.plan.memory import Held, Kept, Memory, kept_by
 from app.plan.microbatches import microbatch_sizes
 from app.plan.schedules import Schedule, make_schedule
 from app.plan.simulation import ChunkTimes, Simulation, simulate
@@ -97,23 +97,24 @@ class Division:
 
     def _memory(self) -> Memory:
         training = isinstance(self.phase, Train)
-        again, kept = recomputes(self.given, self.grid), 1 if training and self.given.data.validation else 0
-        return Memory(self.layers, self.sample_shape, self.phase, self._counts(), recompute=again, kept=kept)
+        again = recomputes(self.given, self.grid)
+        copies = 1 if training and self.given.data.validation else 0  # of the best epoch
+        return Memory(self.layers, self.sample_shape, self.phase, self._counts(), recompute=again, copies=copies)
 
-    def _counts(self) -> Counts:
+    def _counts(self) -> list[set[Kept]]:
         grid = self.grid
         if isinstance(self.phase, Evaluate):
-            return Counts((1,) * grid.chunks, (0,) * grid.chunks)
+            return []
         microbatches = len(own_sizes(self.phase, grid.replicas))
-        played = simulate(_schedule(self.given, grid, microbatches), [ALIKE] * grid.chunks)
+        schedule = _schedule(self.given, grid, microbatches)
         # GPipe keeps every microbatch until the last forward; the others keep no more of many than of few
-        every = schedule_of(self.given, grid) == "gpipe"
-        return Counts([microbatches] * grid.chunks if every else played.in_flight, played.pending)
+        every = {Kept(microbatches, 0)} if schedule_of(self.given, grid) == "gpipe" else set()
+        return [kept_by(schedule[grid.stage_of(chunk)], chunk) | every for chunk in range(grid.chunks)]
 
     def _by_stage(self, pieces: Sequence[range]) -> tuple[Held, ...]:
         memory, grid = self._memory(), self.grid
         return tuple(
-            sum((memory.held(pieces[chunk], chunk) for chunk in grid.chunks_of(stage)), Held(0.0, 0.0, 0.0))
+            Held(*map(sum, zip(*(memory.held(pieces[chunk], chunk) for chunk in grid.chunks_of(stage)), strict=True)))
             for stage in range(grid.stages)
         )
 
