@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from app.networks.layers import Layer, one_by_one
 from app.networks.shapes import Boundary
+from app.plan.times import LayerTime
 
 SECONDS = 0.3  # for one layer, unless two repetitions take longer
 FEWEST, MOST = 2, 20  # repetitions of a microbatch size
-Line = tuple[float, float]  # a and b of t(M) = a + b M: seconds a microbatch, seconds a sample
-LayerTime = tuple[Line, Line, Line]  # forward, backward towards the inputs, gradients of the weights
 
 
 class _Seconds(NamedTuple):
@@ -61,7 +60,7 @@ def _time(
         _median(module, _samples(given, size, device, first=first), seconds / len(sizes)) for size in sorted(sizes)
     )
     forward, backward, weights = (_line(sorted(sizes), times) for times in zip(small, large, strict=True))
-    return forward, backward, weights
+    return LayerTime(forward, backward, weights)
 
 
 def _samples(given: Boundary, size: int, device: torch.device, *, first: bool) -> Tensor:
@@ -102,7 +101,7 @@ def _walk(outputs: Tensor, wanted: Sequence[Tensor]) -> float:
     return _now(outputs.device) - begin
 
 
-def _line(sizes: Sequence[int], times: Sequence[float]) -> Line:
+def _line(sizes: Sequence[int], times: Sequence[float]) -> tuple[float, float]:
     """(a, b) of t(M) = a + b M through both, but for numbers below zero: the larger microbatch counts then."""
     slope = max(0.0, (times[1] - times[0]) / (sizes[1] - sizes[0]))
     offset = times[1] - slope * sizes[1]
