@@ -7,6 +7,7 @@ from math import comb, inf
 from app.errors import InputError
 from app.inputfile.sentences import nearest
 
+FILL = 0.25  # how much the longest chunk counts beside the busiest stage: filling and draining takes its time
 CHEAP = 20_000  # ways to cut that are all tried where a stage holds several chunks
 Held = Callable[[range, int], float]  # (layers, chunk) -> bytes
 Cost = Callable[[int, int, int], float]  # (first layer, stop, chunk) -> what it costs there
@@ -32,8 +33,9 @@ def cut(
     """The layers of each of `parts` chunks, at least one each: the busiest stage costs least, ties: the more even cut.
 
     A stage holds chunks s, s + stages, ...; stages None: each chunk has a stage of its own. `held` says what a chunk
-    holds; no stage holds more than `limit`. With one chunk a stage the cut is the best there is (dynamic programming);
-    with several it is where there are few ways to cut, else the best by chunk, bettered boundary by boundary.
+    holds; no stage holds more than `limit`. With one chunk a stage the cut is the best there is (dynamic programming).
+    With several the longest chunk counts a little too; the cut is the best where there are few ways, else the best by
+    chunk, bettered boundary by boundary.
     Collective over: none. Raises CannotFit, ValueError where there are fewer layers than parts.
     """
     if parts > len(costs):
@@ -127,12 +129,11 @@ def _several_chunks(
     sums = [0.0, *accumulate(costs)]
 
     def quality(bounds: tuple[int, ...]) -> tuple[float, float, float]:
-        """Bytes beyond the limit, load of the busiest stage, unevenness: less is better."""
-        loads = [0.0] * stages
-        for chunk, (first, stop) in enumerate(pairwise(bounds)):
-            loads[chunk % stages] += sums[stop] - sums[first]
+        """Bytes beyond the limit, load of the busiest stage with its share of filling, unevenness: less is better."""
+        chunks = [sums[stop] - sums[first] for first, stop in pairwise(bounds)]
+        busiest = max(sum(chunks[stage::stages]) for stage in range(stages))
         over = 0.0 if held is None or limit is None else max(0.0, _fullest(_ranges(bounds), stages, held) - limit)
-        return over, max(loads), sum(load**2 for load in loads)
+        return over, busiest + FILL * max(chunks), sum(chunk**2 for chunk in chunks)
 
     if comb(len(costs) - 1, parts - 1) <= CHEAP:
         found = min(((0, *inner, len(costs)) for inner in combinations(range(1, len(costs)), parts - 1)), key=quality)

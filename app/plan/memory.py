@@ -94,5 +94,8 @@ class Memory:
         """Bytes of activations for microbatches of one sample."""
         whole = self._activations[piece.stop] - self._activations[piece.start]
         later = self._pending[piece.stop] - self._pending[piece.start]
-        flying, once = (self._between[piece.start], whole) if self._recompute else (whole, 0)
-        return once + max(count.in_flight * flying + count.pending * later for count in self._counts[chunk])
+        flying, again = (self._between[piece.start], whole) if self._recompute else (whole, 0)
+        return max(
+            in_flight * flying + (again if in_flight else 0) + pending * later
+            for in_flight, pending in self._counts[chunk]
+        )
