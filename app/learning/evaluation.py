@@ -8,7 +8,7 @@ import torch
 
 from app.data.batches import Batch
 from app.errors import NumbersError
-from app.learning.step import Forward
+from app.learning.pipeline import Outputs, Pipeline
 
 
 class Metrics(Protocol):
@@ -21,7 +21,7 @@ class Metrics(Protocol):
 
 
 def evaluate(
-    forward: Forward,
+    pipeline: Pipeline,
     batches: Iterable[Batch],
     metrics: Metrics,
     sum_: Callable[[np.ndarray], None],
@@ -29,28 +29,37 @@ def evaluate(
 ) -> dict:
     """{"loss": mean over the samples, "samples": count, ...metrics}, the same on every rank.
 
-    Collective over: data, through `sum_`, which adds a float64 array over the replicas in place.
+    Collective over: world, through `sum_`, which adds a float64 array over all ranks in place.
     Raises NumbersError on all ranks when an output is not finite.
     """
     own = np.zeros(2)
     failure: NumbersError | None = None
-    forward.network.eval()
+    for chunk in pipeline.chunks.values():
+        chunk.eval()
     try:
         with torch.inference_mode():
             for batch in batches:
-                for microbatch in batch.microbatches:
-                    outputs, loss, targets = forward(microbatch)
-                    metrics.add_(outputs, targets)
-                    own += loss.item(), microbatch.size
+                for found in pipeline.evaluate(batch):
+                    failure = failure or _add(found, metrics, own)
                 on_batch(batch)
-    except NumbersError as error:  # the other ranks have to learn of it before anyone leaves
-        failure = error
-        own[:] = np.nan
     finally:
-        forward.network.train()
+        for chunk in pipeline.chunks.values():
+            chunk.train()
+    if failure is not None:
+        own[:] = np.nan
     sums = np.concatenate([own, metrics.sums()])
     sum_(sums)
     if failure is not None or not np.isfinite(sums).all():
-        raise (failure or NumbersError("the network's outputs are not finite on another rank.")).on_every_rank()
+        raise (failure or NumbersError("the network's outputs are not finite.")).on_every_rank()
     metrics.load_(sums[2:])
     return {"loss": sums[0] / sums[1], "samples": int(sums[1]), **metrics.result()}
+
+
+def _add(found: Outputs, metrics: Metrics, own: np.ndarray) -> NumbersError | None:
+    """An error is kept to the end: the other stages and replicas have to learn of it before anyone leaves."""
+    try:
+        metrics.add_(found.outputs, found.targets)
+    except NumbersError as error:
+        return error
+    own += found.loss.item(), len(found.targets)
+    return None

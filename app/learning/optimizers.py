@@ -45,7 +45,7 @@ class Optimizer:
     def __init__(self, named_parameters: Sequence[tuple[str, Tensor]], options: OptimizerOptions) -> None:
         self.options = options
         self.steps = 0
-        self._names = [name for name, _ in named_parameters]
+        self.names = [name for name, _ in named_parameters]
         groups: dict[tuple[bool, torch.dtype, torch.device], _Group] = {}
         for number, (_, parameter) in enumerate(named_parameters):
             # Biases and norms have one dim: pulling them to zero does not regularise (Goyal et al. 2017, section 5.3).
@@ -113,7 +113,7 @@ class Optimizer:
         for place, moment in enumerate(self._moments()):
             pairs = ((group.numbers, group.moments[place]) for group in self._groups)
             by_number = {n: t for numbers, tensors in pairs for n, t in zip(numbers, tensors, strict=True)}
-            named[moment] = {self._names[number]: by_number[number] for number in sorted(by_number)}
+            named[moment] = {self.names[number]: by_number[number] for number in sorted(by_number)}
         return named
 
     def _moments(self) -> tuple[str, ...]:
@@ -252,14 +252,14 @@ def make(name: str, named_parameters: Sequence[tuple[str, Tensor]], options: Opt
 
 
 @torch.no_grad()
-def squared_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Sum of the squares of all elements: a scalar tensor, float64, on the CPU. Collective over: none.
+def squared_norms(gradients: Sequence[Tensor]) -> list[float]:
+    """Sum of the squares of each tensor's elements. Collective over: none.
 
-    Stages add theirs up; the root of the sum is the global norm.
+    Stages put theirs together; the root of the sum is the global norm.
     """
     if not gradients:
-        return torch.zeros((), dtype=torch.float64)
-    return torch.stack(torch._foreach_norm(list(gradients))).to("cpu", torch.float64).square().sum()
+        return []
+    return torch.stack(torch._foreach_norm(list(gradients))).to("cpu", torch.float64).square().tolist()
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Dropout and the like, keyed by (seed, epoch, step, microbatch, layer), so that the grid does not matter."""
 
 import zlib
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -28,10 +29,11 @@ def key(*parts: int | str) -> int:
 class LayerRandomness:
     """Seeds torch's generator before each layer that may draw, for every microbatch anew."""
 
-    def __init__(self, network: nn.Sequential, seed: int, phase: str, first_layer: int = 0) -> None:
+    def __init__(self, network: nn.Sequential, seed: int, phase: str, numbers: Iterable[int] | None = None) -> None:
+        """numbers: those of the layers in the whole network; None: all of them, from 0."""
         self._phase_key = key(seed, phase)
         self._microbatch_key = 0
-        for number, layer in enumerate(network, first_layer):
+        for number, layer in zip(range(len(network)) if numbers is None else numbers, network, strict=True):
             if _may_draw(layer):
                 layer.register_forward_pre_hook(lambda module, _, number=number: self._seed(module, number))
 

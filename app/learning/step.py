@@ -1,23 +1,21 @@
 """One optimizer step: microbatches forward and backward, gradients summed over replicas, weights moved."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from app.data.batches import Batch, Microbatch
+from app.data.batches import Batch
 from app.errors import NumbersError
-from app.learning.batch_statistics import BatchStatistics
-from app.learning.optimizers import Optimizer, scale_, squared_norm
+from app.learning.optimizers import Optimizer, scale_, squared_norms
+from app.learning.pipeline import Gradients, Pipeline
 from app.learning.randomness import LayerRandomness
 from app.parallel.gradients import GradientSum
+from app.parallel.group import Group
 from app.parallel.watchdog import Watchdog
 from app.report.timers import Timers
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class StepResult(NamedTuple):
@@ -27,28 +25,20 @@ class StepResult(NamedTuple):
     gradient_norm: float | None
 
 
-class Forward:
-    """A network on a device in a precision: what training and evaluation have in common."""
+class Tie(NamedTuple):
+    """A parameter that other stages hold too, the sum over them, and whether this one is the copy that counts."""
 
-    def __init__(self, network: nn.Sequential, loss: Loss, device: torch.device, bf16: bool) -> None:
-        self.network = network
-        self.loss = loss
-        self.device = device
-        self._bf16 = bf16
+    parameter: nn.Parameter
+    sum: GradientSum
+    counts: bool
 
-    def __call__(self, microbatch: Microbatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Outputs (M, ...) float32, the loss summed over the samples, and the targets, on the device."""
-        assert microbatch.inputs is not None
-        assert microbatch.targets is not None  # data without targets are refused before any phase
-        inputs = microbatch.inputs.to(self.device, non_blocking=True)
-        targets = microbatch.targets.to(self.device, non_blocking=True)
-        with self._precision():
-            outputs = self.network(inputs)
-        outputs = outputs.float()
-        return outputs, self.loss(outputs, targets), targets
 
-    def _precision(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, torch.bfloat16) if self._bf16 else nullcontext()
+class Sums(NamedTuple):
+    """Who adds up what: gradients of each chunk over replicas, those of ties over stages; the stages of the replica."""
+
+    chunks: Mapping[int, GradientSum]
+    ties: Sequence[Tie]
+    stages: Group | None  # None: one stage
 
 
 class TrainStep:
@@ -60,78 +50,111 @@ class TrainStep:
 
     def __init__(
         self,
-        forward: Forward,
+        pipeline: Pipeline,
         optimizer: Optimizer,
-        gradient_sum: GradientSum,
+        sums: Sums,
         randomness: LayerRandomness,
         clip_norm: float | None,
         timers: Timers,
         watchdog: Watchdog,
     ) -> None:
-        self._forward = forward
+        """optimizer: of the parameters to train, in the order of the chunks."""
         self._optimizer = optimizer
-        self._gradient_sum = gradient_sum
-        self._randomness = randomness
+        self._sums = sums
         self._clip_norm = clip_norm
-        self._timers = timers
-        self._watchdog = watchdog
-        self._statistics = BatchStatistics(forward.network)
-        self._parameters = [p for p in forward.network.parameters() if p.requires_grad]
+        self._timers, self._trace, self._watchdog = timers, pipeline.trace, watchdog
+        self._chunks = _parameters(pipeline.chunks)
+        self._parameters = [parameter for chunk in self._chunks.values() for parameter in chunk]
+        self._copies = {id(tie.parameter) for tie in sums.ties if not tie.counts}
+        self._gradients = Gradients(pipeline, randomness, self._reduce)
+        self._final = pipeline.final
 
     def __call__(self, batch: Batch, epoch: int, rate: float) -> StepResult:
         """Move the weights by one step.
 
-        Collective over: data. Raises NumbersError, on all ranks alike, when the loss or the gradient is not finite.
+        Collective over: world. Raises NumbersError, on all ranks alike, when the loss or the gradient is not finite.
         """
+        self._trace.begin_step(batch.step)
         with self._timers("compute"):
-            loss = self._accumulate(batch, epoch)
-            gradients = self._gradients()
-        with self._timers("communicate"), self._watchdog.operation("all-reduce of gradients"):
-            self._gradient_sum.sum_([*gradients, *self._statistics.tensors(), loss])
-        with self._timers("compute"):
-            mean = loss.item()
-            if not math.isfinite(mean):
-                raise _not_finite("loss", mean, epoch, batch.step)
-            norm = self._clip(gradients, epoch, batch.step)
-            self._optimizer.step_(gradients, rate)
-            self._statistics.apply_()
-        return StepResult(mean, norm)
+            for parameter in self._parameters:
+                parameter.grad = None
+            self._gradients(batch, epoch)
+            self._sum_ties()
+            loss, norm = self._agree()
+            for what, value in (("loss", loss), ("norm of the gradient", norm)):
+                if value is not None and not math.isfinite(value):
+                    raise _not_finite(what, value, epoch, batch.step)
+            with self._trace.event("optimizer"):
+                self._move(norm, rate)
+        return StepResult(loss, norm)
 
     def restart_(self) -> None:
         """Call after weights were loaded into the network."""
-        self._statistics.restart_()
+        for statistics in self._gradients.statistics.values():
+            statistics.restart_()
 
-    def _accumulate(self, batch: Batch, epoch: int) -> torch.Tensor:
-        """Gradients of this replica's microbatches; their share of the batch's mean loss, (1,)."""
-        for parameter in self._parameters:
-            parameter.grad = None
-        total = torch.zeros(1, device=self._forward.device)
-        for microbatch in batch.microbatches:
-            self._randomness.place(epoch, batch.step, microbatch.number)
-            _, loss, _ = self._forward(microbatch)
-            loss = loss / batch.size
-            loss.backward()
-            self._statistics.collect_()
-            total += loss.detach()
-        return total
+    def _reduce(self, chunk: int) -> None:
+        """Sum over the replicas what a chunk has formed. Collective over: data."""
+        formed = [_gradient(parameter) for parameter in self._chunks[chunk]]
+        formed += self._gradients.statistics[chunk].tensors()
+        if chunk == self._final:
+            formed.append(self._gradients.loss)
+        operation = self._watchdog.operation("all-reduce of gradients")
+        with self._timers("communicate"), operation, self._trace.event("all-reduce", chunk):
+            self._sums.chunks[chunk].sum_(formed)
 
-    def _gradients(self) -> list[torch.Tensor]:
-        """One gradient a parameter; zeros where this replica had no work or the loss does not depend on it."""
-        return [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+    def _sum_ties(self) -> None:
+        """Sum over the stages the gradients of weights that several of them hold. Collective over: pipeline."""
+        for tie in self._sums.ties:
+            operation = self._watchdog.operation("sum of the gradients of tied weights")
+            with self._timers("communicate"), operation, self._trace.event("all-reduce"):
+                tie.sum.sum_([_gradient(tie.parameter)])
 
-    def _clip(self, gradients: list[torch.Tensor], epoch: int, step: int) -> float | None:
-        if self._clip_norm is None:
-            return None
-        norm = math.sqrt(squared_norm(gradients).item())
-        if not math.isfinite(norm):
-            raise _not_finite("norm of the gradient", norm, epoch, step)
-        if norm > self._clip_norm:
+    def _agree(self) -> tuple[float, float | None]:
+        """The batch's mean loss and the norm of all gradients, on every stage. Collective over: pipeline.
+
+        The sum of the tensors' squares is rounded once (math.fsum), so that it does not depend on the cut.
+        """
+        clips, stages = self._clip_norm is not None, self._sums.stages
+        counted = [_gradient(p) for p in self._parameters if id(p) not in self._copies] if clips else []
+        loss, squares = self._gradients.loss.item(), squared_norms(counted)
+        if stages is not None:
+            operation = self._watchdog.operation("agreement on loss and norm with the other stages")
+            with self._timers("wait"), operation, self._trace.event("agree"):
+                found = stages.allgather((loss, squares))
+            loss = found[-1][0]
+            squares = [square for _, others in found for square in others]
+        return loss, math.sqrt(math.fsum(squares)) if clips else None
+
+    def _move(self, norm: float | None, rate: float) -> None:
+        gradients = [_gradient(parameter) for parameter in self._parameters]
+        if norm is not None and self._clip_norm is not None and norm > self._clip_norm:
             scale_(gradients, self._clip_norm / norm)
-        return norm
+        self._optimizer.step_(gradients, rate)
+        for statistics in self._gradients.statistics.values():
+            statistics.apply_()
+
+
+def _parameters(chunks: Mapping[int, nn.Sequential]) -> dict[int, list[nn.Parameter]]:
+    """Those to train, by chunk; one that several chunks use goes with the first, whose gradients are formed last."""
+    found: dict[int, list[nn.Parameter]] = {}
+    seen: set[int] = set()
+    for number in sorted(chunks):
+        own = [p for p in chunks[number].parameters() if p.requires_grad and id(p) not in seen]
+        seen.update(map(id, own))
+        found[number] = own
+    return found
+
+
+def _gradient(parameter: nn.Parameter) -> torch.Tensor:
+    """Zeros where this replica had no work or the loss does not depend on the parameter."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
 
 
 def _not_finite(what: str, value: float, epoch: int, step: int) -> NumbersError:
-    # summed over replicas, so every rank sees the same
+    # summed over replicas and told to all stages, so every rank sees the same
     return NumbersError(
         f"the {what} is {value} in epoch {epoch + 1}, step {step + 1}: training has diverged. Try a lower rate,"
         ' clip_norm = 1.0, warmup_epochs = 1, or precision = "float32". Checkpoints written before are whole.'

@@ -18,7 +18,8 @@ LOWER_IS_BETTER = {"loss": True, "accuracy": False}
 class Training:
     """A network, its optimizer, the position in the data, the history, and the best network so far.
 
-    `epoch` and `step` are those of the next step to play. The tree is independent of the grid.
+    `epoch` and `step` are those of the next step to play. On a stage of a pipeline the network is its layers; the
+    trees of all stages together are the tree of the whole network, which does not depend on the grid.
     """
 
     def __init__(self, network: nn.Sequential, optimizer: Optimizer, monitor: str) -> None:
@@ -37,6 +38,14 @@ class Training:
     def weights(self) -> dict[str, torch.Tensor]:
         """Parameters and buffers by name, not copied."""
         return {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
+
+    def names(self) -> set[str]:
+        """Of all tensors here: weights, and those of the optimizer, which has the names of parameters."""
+        return {*self.network.state_dict(), *self.optimizer.names}
+
+    def tables(self) -> set[str]:
+        """Names of the tables in `tree` that hold tensors by name."""
+        return {"weights", *self.optimizer.MOMENTS}
 
     def best_weights(self) -> dict[str, torch.Tensor]:
         """Those of the best epoch; of the last one where nothing was compared."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import InputError
+from app.networks.counting import counting
 from app.networks.layers import Layer, one_by_one
 
 SAMPLES = 2  # one would hide a layer that mixes up samples and features
@@ -27,6 +28,8 @@ class LayerShape(NamedTuple):
     output_shape: tuple[int, ...]
     output_dtype: torch.dtype
     tied_parameters: int = 0
+    operations: int = 0  # multiply-adds of a sample's forward pass, as networks.counting sees them
+    activation_bytes: int = 0  # of a sample, kept for the backward pass
 
 
 class Boundary(NamedTuple):
@@ -80,11 +83,20 @@ def boundaries(
 
 
 def _traced(layer: Layer, module: nn.Module, values: Tensor) -> tuple[Tensor, LayerShape]:
-    result = _pass(layer.name, module, values)
+    with counting(module) as counts:
+        result = _pass(layer.name, module, values)
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
     tied = sum(size for name, size in sizes.items() if name in layer.ties)
-    shape = LayerShape(layer.name, sum(sizes.values()) - tied, tuple(result.shape[1:]), result.dtype, tied)
-    return result, shape
+    passes = 2 * SAMPLES  # as in training, and as in evaluation
+    return result, LayerShape(
+        layer.name,
+        sum(sizes.values()) - tied,
+        tuple(result.shape[1:]),
+        result.dtype,
+        tied,
+        counts.operations // passes,
+        counts.activation_bytes // passes,
+    )
 
 
 def _pass(name: str, module: nn.Module, values: Tensor) -> Tensor:

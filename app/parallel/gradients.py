@@ -42,19 +42,20 @@ class NoSum:
         """Nothing to give back."""
 
 
-def choose(group: Group, *, wanted: Wanted, device_type: str, hosts: int, sizes: Sequence[int]) -> GradientSum:
-    """The engine for this group. hosts: number of hosts of the group; sizes: elements of each tensor.
+def choose(
+    group: Group, *, wanted: Wanted, device_type: str, hosts: int, thread_level: str = "multiple"
+) -> GradientSum:
+    """The engine for this group. hosts: number of hosts of the group; thread_level: what MPI allows threads.
 
     Collective over: data. Raises MachineError when Horovod is wanted and not there.
     """
-    del sizes  # measured: one setting serves small and large tensors alike
     if group.size == 1:
         return NoSum()
     if wanted == "mpi":
         return _mpi(group, hosts, "the input file says so; ")
     if wanted == "auto" and device_type == "cpu" and hosts == 1:
         return _mpi(group, hosts, "")
-    trouble = _horovod_trouble(group, device_type)
+    trouble = _horovod_trouble(group, device_type, thread_level)
     if trouble and wanted == "horovod":
         raise MachineError(
             f'[grid] allreduce = "horovod", but {trouble}. Expected an installed Horovod; '
@@ -70,10 +71,12 @@ def _why(device_type: str, hosts: int) -> str:
     return place if device_type == "cpu" else f"{place}; {device_type} tensors stay on their device"
 
 
-def _horovod_trouble(group: Group, device_type: str) -> str | None:
+def _horovod_trouble(group: Group, device_type: str, thread_level: str) -> str | None:
     """Why Horovod cannot be used, or None."""
     from app.parallel import horovod_sum
 
+    if thread_level != "multiple":  # its thread talks to the others while ours sends activations
+        return f"this MPI allows threads at level {thread_level}, and Horovod beside other messages needs multiple"
     if not horovod_sum.installed(group):
         return "Horovod is not installed"
     if device_type != "cpu" and not all(group.allgather(horovod_sum.has_nccl())):

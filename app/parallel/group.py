@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
@@ -31,10 +31,10 @@ class Group:
         return self.comm.size
 
     def sum_(self, array: np.ndarray) -> None:
-        """Sum float64 or int64 numbers over the ranks in place; every rank gets the same bits. Collective over: data.
+        """Sum float64 or int64 numbers over the ranks in place; every rank gets the same bits.
 
         Small arrays are added in rank order, so that the result does not depend on how MPI orders its sums; large ones
-        are left to MPI's all-reduce, which is exact for integers.
+        are left to MPI's all-reduce, which is exact for integers. Collective over: the group.
         """
         if self.size == 1:
             return
@@ -51,8 +51,12 @@ class Group:
         self.comm.Allreduce(flat, total)
         array[...] = total
 
+    def split(self, color: int, key: int) -> "Group":
+        """The ranks that pass the same color, in the order of key. Collective over: the group."""
+        return Group(cast("MPI.Intracomm", self.comm.Split(color, key)))
+
     def bcast_(self, tensors: Sequence["torch.Tensor"], root: int = 0) -> None:
-        """Overwrite tensors of any type, layout and device with the root's. Collective over: data."""
+        """Overwrite tensors of any type, layout and device with the root's. Collective over: the group."""
         import torch
 
         for tensor in tensors:
@@ -63,9 +67,13 @@ class Group:
                     tensor.copy_(host)
 
     def allgather(self, value: T) -> list[T]:
-        """Every rank's value, by rank. Collective over: data."""
+        """Every rank's value, by rank. Collective over: the group."""
         return self.comm.allgather(value)
 
+    def bcast(self, value: T | None, root: int = 0) -> T:
+        """The root's value on every rank. Collective over: the group."""
+        return self.comm.bcast(value, root=root)
+
     def barrier(self) -> None:
-        """Wait until every rank of the group is here. Collective over: data."""
+        """Wait until every rank of the group is here. Collective over: the group."""
         self.comm.Barrier()

@@ -7,9 +7,9 @@ from app.errors import InputError
 from app.inputfile.phases import Evaluate
 from app.learning.evaluation import evaluate
 from app.learning.losses import loss
-from app.learning.step import Forward
 from app.phases.context import Context
 from app.phases.context.networks import stored_network
+from app.phases.context.pipelines import make_pipeline
 from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
 from app.plan.microbatches import steps_per_epoch
 from app.plan.plan import LOSSES_OF, PhasePlan
@@ -27,18 +27,19 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
             f'[[phase]] "{phase.name}": the {phase.part} part of {context.data.source.length} samples is empty.'
         ).on_every_rank()
     announce_reading(context, phase)
-    built = stored_network(context, str(plan.network))
-    forward = Forward(built.network, loss(LOSSES_OF[given.data.task][0]), context.device, given.run.precision == "bf16")
+    built = stored_network(context, phase, str(plan.network))
+    pipeline = make_pipeline(context, built, loss(LOSSES_OF[given.data.task][0]))
     begun = time.monotonic()
     steps = steps_per_epoch(count, phase.batch_size)
     with Progress(context.log, phase.name, steps=steps, every_s=given.run.log_seconds) as progress:
         found = evaluate(
-            forward,
+            pipeline,
             read_batches(context, phase, phase.part),
             metrics_of(context, phase.top_k),
             sum_of(context, "sum of metrics"),
             lambda batch: progress.update(0, batch.step, batch.size),
         )
+    pipeline.close()
     if context.speaks:
         table: Tree = {"kind": phase.kind, "network": plan.network, "part": phase.part, "metrics": found}
         context.results.update({"phases": {phase.name: table}}, context.provenance_of(phase.name))

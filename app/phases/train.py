@@ -1,32 +1,37 @@
 """The train phase: epochs of steps, validation after each, the best network kept, resumable at every checkpoint."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from app.errors import ArtifactError, InputError, NumbersError
+from app.errors import InputError, NumbersError
 from app.inputfile.phases import Train
 from app.learning.batch_statistics import needs_two_samples
 from app.learning.evaluation import evaluate
 from app.learning.losses import LossOptions, loss
 from app.learning.optimizers import Optimizer, OptimizerOptions, make
+from app.learning.pipeline import Pipeline
 from app.learning.randomness import LayerRandomness
 from app.learning.rates import Schedule, rate
-from app.learning.step import Forward, TrainStep
+from app.learning.step import TrainStep
 from app.learning.training import Training, checksum, columns
-from app.parallel.gradients import GradientSum, choose
 from app.phases.context import Context
-from app.phases.context.networks import BuiltNetwork, new_network, store_network, stored_network
+from app.phases.context.networks import BuiltNetwork, new_network, stored_network
+from app.phases.context.pipelines import make_pipeline
 from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
+from app.phases.context.saving import Saving
+from app.phases.context.storing import store_network
+from app.phases.context.sums import canonical, close_sums, make_sums
+from app.phases.context.timeline import Timeline
 from app.plan.microbatches import leaves_single, sizes_without_single, steps_per_epoch
 from app.plan.plan import PhasePlan, loss_of
 from app.report.age import age_s
 from app.report.progress import Progress
 from app.report.timers import spread, spread_line
-from app.storage.checkpoints import Checkpoints, StoredCheckpoint
 from app.storage.tree import Tree
 
 SHOWN = ("loss", "validation_loss", "validation_accuracy", "validation_rmse", "validation_r2")
@@ -39,10 +44,10 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     """
     phase: Train = plan.phase  # type: ignore[assignment]
     announce_reading(context, phase)
-    built = stored_network(context, plan.network) if plan.network else new_network(context)
-    _refuse_single_samples(context, phase, built.network)
+    built = stored_network(context, phase, plan.network) if plan.network else new_network(context, phase)
     work = _Work(context, phase, built)
-    work.resume()
+    _refuse_single_samples(context, phase, work.pipeline)
+    work.saving.resume(work.step.restart_)
     training = work.training
     done = training.epoch * work.steps + training.step
     every_s = context.plan.input.run.log_seconds
@@ -61,15 +66,21 @@ class _Work:
         given = context.plan.input
         network = built.network.train()
         self.context, self.phase, self.built = context, phase, built
-        self.training = Training(network, _optimizer(phase, network), phase.monitor)
-        sum_of_losses = loss(loss_of(phase, given.data.task), LossOptions(phase.label_smoothing))
-        self.forward = Forward(network, sum_of_losses, context.device, given.run.precision == "bf16")
-        self.gradient_sum = _gradient_sum(context, network)
+        self.training = Training(network, _optimizer(phase, canonical(network, built.ties)), phase.monitor)
+        self.timeline = Timeline(context, phase)
+        self.pipeline = make_pipeline(
+            context,
+            built,
+            loss(loss_of(phase, given.data.task), LossOptions(phase.label_smoothing)),
+            self.timeline.recorder,
+        )
+        self.sums = make_sums(context, built)
+        numbers = built.numbers(self.pipeline.arrangement.held)
         self.step = TrainStep(
-            self.forward,
+            self.pipeline,
             self.training.optimizer,
-            self.gradient_sum,
-            LayerRandomness(network, given.run.seed, phase.name),
+            self.sums,
+            LayerRandomness(network, given.run.seed, phase.name, numbers),
             phase.clip_norm,
             context.timers,
             context.watchdog,
@@ -77,36 +88,9 @@ class _Work:
         self.samples = context.data.split.count("train")
         self.steps = steps_per_epoch(self.samples, phase.batch_size)
         self.schedule = _schedule(phase, self.steps)
-        self.checkpoints = Checkpoints(context.folder.checkpoints(phase.name))
-        self.saved = self.reported = time.monotonic()
+        self.saving = Saving(context, phase, self.training)
+        self.reported = time.monotonic()
         self.stepped = False
-
-    def resume(self) -> None:
-        """Go on from the newest whole checkpoint. Collective over: world."""
-        context = self.context
-        stored = context.together(self.checkpoints.newest)
-        for problem in self.checkpoints.passed_over:
-            context.log.warn(f"a damaged checkpoint is passed over: {problem.reason}")
-        if stored is not None:
-            context.together(lambda: self._load_(stored))
-            self.step.restart_()
-        position = (self.training.epoch, self.training.step)
-        if len(set(context.world.allgather(position))) > 1:
-            raise NumbersError(
-                "ranks found different checkpoints; is the run folder on a file system that all share?"
-            ).on_every_rank()
-        if stored is not None:
-            context.log.info(f"goes on from its checkpoint at epoch {position[0] + 1}, step {position[1]}")
-
-    def _load_(self, stored: StoredCheckpoint) -> None:
-        try:
-            self.training.load_(stored.tree)
-        except ArtifactError as error:
-            raise ArtifactError(
-                *(f"{stored.path}: {problem}" for problem in error.problems),
-                "What to try: put the network back as it was when this phase began, choose another [run] folder, or"
-                " start over with --fresh.",
-            ) from None
 
     def epoch(self, progress: Progress) -> None:
         """The rest of the current epoch, its validation and its report. Collective over: world."""
@@ -120,7 +104,8 @@ class _Work:
             training.step_losses.append(result.loss)
             training.step = batch.step + 1
             progress.update(training.epoch, batch.step, batch.size, result.loss)
-            self._save_when_due()
+            self.saving.save_when_due(training.epoch * self.steps + training.step)
+            self.timeline.step_done()
         samples_per_s = max(0, self.samples - first * phase.batch_size) / (time.monotonic() - begun)
         self._compare_replicas()
         row = {"epoch": training.epoch + 1, "rate": self._rate(self.steps - 1), "loss": self._epoch_loss()}
@@ -129,14 +114,16 @@ class _Work:
         self._report(row, samples_per_s, better)
 
     def _compare_replicas(self) -> None:
-        """Replicas hold the same bits, or the numbers of this run mean nothing. Collective over: data."""
-        with self.context.watchdog.operation("comparison of the replicas' weights"):
-            found = self.context.data_group.allgather(checksum(self.training.weights()))
-        if len(set(found)) > 1:
+        """Replicas hold the same bits, or the numbers of this run mean nothing. Collective over: world."""
+        context, stages = self.context, self.context.plan.grid.stages
+        with context.watchdog.operation("comparison of the replicas' weights"):
+            found = context.world.allgather(checksum(self.training.weights()))
+        differing = [found[stage::stages] for stage in range(stages) if len(set(found[stage::stages])) > 1]
+        if differing:
             raise NumbersError(
-                f"the replicas' weights differ after epoch {self.training.epoch + 1} (checksums by replica: {found})."
-                " A rank has computed or received wrong numbers: suspect its host's memory, or the MPI library;"
-                " checkpoints of earlier epochs are from before."
+                f"the replicas' weights differ after epoch {self.training.epoch + 1} (checksums by replica:"
+                f" {differing[0]}). A rank has computed or received wrong numbers: suspect its host's memory, or the"
+                " MPI library; checkpoints of earlier epochs are from before."
             ).on_every_rank()
 
     def _say_first_step(self) -> None:
@@ -147,12 +134,14 @@ class _Work:
     def finish(self) -> dict[str, Any]:
         """Store the network that is handed on; the row of its epoch. Collective over: world."""
         context, training, phase = self.context, self.training, self.phase
+        self.timeline.write()
         best = phase.keep == "best" and training.best_epoch >= 0
         weights = training.best_weights() if best else training.weights()
         row = training.rows[training.best_epoch if best else -1]
         store_network(context, phase.name, weights, self.built, row)
         self._write_results()
-        self.gradient_sum.close()
+        close_sums(self.sums)
+        self.pipeline.close()
         speeds = [timing["samples_per_s"] for timing in training.timings]
         return row | {"samples_per_s": sorted(speeds)[len(speeds) // 2]}
 
@@ -171,23 +160,12 @@ class _Work:
         if not context.data.split.count("validation"):
             return {}
         found = evaluate(
-            self.forward,
+            self.pipeline,
             read_batches(context, self.phase, "validation"),
             metrics_of(context, ()),
             sum_of(context, "sum of validation metrics"),
         )
         return {name: value for name, value in found.items() if isinstance(value, float)}
-
-    def _save_when_due(self) -> None:
-        phase, training = self.phase, self.training
-        count = training.epoch * self.steps + training.step
-        late = phase.checkpoint_minutes and time.monotonic() - self.saved >= 60 * phase.checkpoint_minutes
-        if self.context.speaks and (late or (phase.checkpoint_steps and count % phase.checkpoint_steps == 0)):
-            provenance = self.context.provenance_of(phase.name)
-            self.checkpoints.write(
-                training.tree(), provenance=provenance, phase=phase.name, epoch=training.epoch, step=training.step
-            )
-            self.saved = time.monotonic()
 
     def _report(self, row: dict[str, float], samples_per_s: float, better: bool) -> None:
         """Where the epoch's time went over the ranks, and its line in the log. Collective over: world."""
@@ -216,7 +194,7 @@ class _Work:
         if context.speaks:
             table: Tree = {
                 "kind": self.phase.kind,
-                "gradients": self.gradient_sum.reason,
+                "gradients": next(iter(self.sums.chunks.values())).reason,
                 "best_epoch": training.best_epoch + 1,
                 "epochs": dict(columns(training.rows)),
                 "timings": dict(columns(training.timings)),
@@ -226,7 +204,7 @@ class _Work:
         self.reported = time.monotonic()
 
 
-def _refuse_single_samples(context: Context, phase: Train, network: nn.Module) -> None:
+def _refuse_single_samples(context: Context, phase: Train, pipeline: Pipeline) -> None:
     """Torch's batch norm fails on a microbatch of one sample; found here, before it does so at the end of an epoch.
 
     Collective over: world. Raises InputError.
@@ -234,8 +212,11 @@ def _refuse_single_samples(context: Context, phase: Train, network: nn.Module) -
     samples, batch, microbatch = context.data.split.count("train"), phase.batch_size, phase.microbatch
     if not leaves_single(samples, batch, microbatch):
         return
-    inputs = torch.zeros(1, *context.data.sample_shape, device=context.device)
-    layers = needs_two_samples(network, inputs.long() if context.data.transform.tokens else inputs)
+    own: list[str] = []
+    for number, chunk in pipeline.chunks.items():
+        shape, dtype = pipeline.entering[number]
+        own += needs_two_samples(chunk, torch.zeros((1, *shape), dtype=dtype, device=context.device))
+    layers = [name for found in context.world.allgather(own) for name in found]
     if layers:
         sizes = sizes_without_single(samples, batch, microbatch, context.plan.grid.replicas)
         advice = "batch_size = {}, microbatch_size = {}".format(*sizes) if sizes else "other sizes"
@@ -246,7 +227,7 @@ def _refuse_single_samples(context: Context, phase: Train, network: nn.Module) -
         ).on_every_rank()
 
 
-def _optimizer(phase: Train, network: nn.Module) -> Optimizer:
+def _optimizer(phase: Train, parameters: Mapping[str, nn.Parameter]) -> Optimizer:
     numbers = OptimizerOptions(
         momentum=phase.momentum,
         nesterov=phase.nesterov,
@@ -255,7 +236,7 @@ def _optimizer(phase: Train, network: nn.Module) -> Optimizer:
         weight_decay=phase.weight_decay,
         decay_all=phase.decay_all,
     )
-    return make(phase.optimizer, [(n, p) for n, p in network.named_parameters() if p.requires_grad], numbers)
+    return make(phase.optimizer, list(parameters.items()), numbers)
 
 
 def _schedule(phase: Train, steps: int) -> Schedule:
@@ -269,19 +250,3 @@ def _schedule(phase: Train, steps: int) -> Schedule:
         factor=phase.factor,
         power=phase.power,
     )
-
-
-def _gradient_sum(context: Context, network: nn.Module) -> GradientSum:
-    group = context.data_group
-    hosts = len(set(group.allgather(context.world.host)))
-    chosen = context.together(
-        lambda: choose(
-            group,
-            wanted=context.plan.input.grid.allreduce,
-            device_type=context.device.type,
-            hosts=hosts,
-            sizes=[p.numel() for p in network.parameters()],
-        )
-    )
-    context.log.info(f"gradients are summed by {chosen.reason}")
-    return chosen

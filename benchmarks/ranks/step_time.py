@@ -4,10 +4,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Client
 from typing import Any, NamedTuple
 
 from app.parallel import environment
+from benchmarks.ranks.orders import serve
 
 Step = Callable[[], None]
 
@@ -32,13 +32,13 @@ def ours(engine_name: str, rank: int) -> Contender:
     wanted: Any = engine_name if engine_name in ("mpi", "horovod") else "auto"
     engine: gradients.GradientSum = gradients.NoSum()
     if engine_name != "none":
-        engine = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1, sizes=[])
+        engine = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1)
 
     def make(name: str) -> Step:
         # each case has tensors of its own, and an engine serves one list of tensors
         summed = engine
         if engine_name != "none":
-            summed = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1, sizes=[])
+            summed = gradients.choose(group, wanted=wanted, device_type="cpu", hosts=1)
         return models.training_step(models.CASES[name], summed, rank, here.size)
 
     return Contender(make, here.barrier, engine.reason)
@@ -85,15 +85,14 @@ def main() -> None:
     torch.set_num_threads(1)
     contender = (ddp if name.startswith("ddp") else ours)(name, rank)
     steps: dict[str, Step] = {}
-    with Client(os.path.join(os.environ["BENCHMARK_FOLDER"], "socket")) as parent:
-        parent.send((name, rank, os.getpid(), contender.about))
-        while order := parent.recv():
-            case, count = order
-            if case not in steps:
-                steps[case] = contender.step(case)
-            parent.send(block(steps[case], count, contender.barrier))
-    sys.stdout.flush()
-    os._exit(0)  # the benchmark is over; no need to part in order
+
+    def answer(order: tuple[str, int]) -> float:
+        case, count = order
+        if case not in steps:
+            steps[case] = contender.step(case)
+        return block(steps[case], count, contender.barrier)
+
+    serve(name, rank, contender.about, answer)
 
 
 def block(step: Step, count: int, barrier: Callable[[], None]) -> float:

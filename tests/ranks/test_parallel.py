@@ -230,7 +230,7 @@ def test_memory_order_may_differ_between_ranks(engine, group):
 
 def test_two_pipelines_sum_apart(here):
     part = here.group(here.rank % 2, here.rank)
-    engine = gradients.choose(part, wanted="auto", device_type="cpu", hosts=1, sizes=[3])
+    engine = gradients.choose(part, wanted="auto", device_type="cpu", hosts=1)
     tensor = torch.full((3,), float(here.rank))
     engine.sum_([tensor])
     engine.close()
@@ -238,7 +238,7 @@ def test_two_pipelines_sum_apart(here):
 
 
 def test_auto_takes_shared_memory_on_one_host(group):
-    engine = gradients.choose(group, wanted="auto", device_type="cpu", hosts=1, sizes=[3])
+    engine = gradients.choose(group, wanted="auto", device_type="cpu", hosts=1)
     assert engine.name == ("none" if group.size == 1 else "mpi")
     assert group.size == 1 or "shared memory" in engine.reason
     engine.close()

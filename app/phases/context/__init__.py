@@ -43,7 +43,9 @@ class Context:
     plan: Plan
     input_folder: Path
     world: World
-    data_group: Group
+    everyone: Group
+    data_group: Group  # the same stage of every replica
+    stage_group: Group  # the stages of this replica
     device: torch.device
     data: DataSet
     folder: RunFolder
@@ -57,6 +59,17 @@ class Context:
     def replica(self) -> int:
         """This rank's replica."""
         return self.plan.grid.replica(self.world.rank)
+
+    @property
+    def stage(self) -> int:
+        """This rank's stage."""
+        return self.plan.grid.stage(self.world.rank)
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What this rank needs of the samples: the first stage inputs, the last one targets."""
+        ends = {"inputs": 0, "targets": self.plan.grid.stages - 1}
+        return frozenset(name for name, stage in ends.items() if stage == self.stage)
 
     @property
     def speaks(self) -> bool:

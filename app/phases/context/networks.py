@@ -1,67 +1,96 @@
-"""Networks in the run folder: made new, read from an earlier phase, written at the end of one."""
+"""Networks in the run folder: made new, read from an earlier phase, written at the end of one; a stage has its part."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
-import torch
 from torch import nn
 
 from app.errors import ArtifactError, InputError
+from app.inputfile.phases import Evaluate, Train
 from app.learning.training import load_weights_
 from app.networks import build
-from app.networks.shapes import trace
-from app.networks.user import is_user_kind
+from app.networks.layers import Layer, ties
 from app.phases.context import Context
-from app.plan.costs import layer_costs
-from app.storage.networks import read_network, write_network
-from app.storage.tree import Tree
+from app.phases.context.cutting import cut_of
+from app.plan.costs import LayerCost
+from app.storage.networks import read_architecture, read_network
 
 
 class BuiltNetwork(NamedTuple):
-    """A network on its device and the tree it can be built again from."""
+    """This rank's layers on its device, the tree to build the network again from, and how it is cut.
+
+    cut: the layers of each chunk, by number. names: of all layers. ties: tied parameters, by full name, to their owner.
+    """
 
     network: nn.Sequential
     architecture: dict[str, Any]
+    cut: tuple[range, ...]
+    names: tuple[str, ...]
+    ties: Mapping[str, str]
+
+    def chunks(self, held: Sequence[int]) -> dict[int, nn.Sequential]:
+        """The modules of each of this rank's chunks."""
+        found: dict[int, nn.Sequential] = {}
+        begin = 0
+        for number in held:
+            end = begin + len(self.cut[number])
+            found[number] = cast("nn.Sequential", self.network[begin:end])
+            begin = end
+        return found
+
+    def numbers(self, held: Sequence[int]) -> list[int]:
+        """The numbers of this rank's layers in the whole network."""
+        return [number for chunk in held for number in self.cut[chunk]]
 
 
-def new_network(context: Context) -> BuiltNetwork:
-    """The input file's network with starting weights, the same on every rank.
+def new_network(context: Context, phase: Train | Evaluate) -> BuiltNetwork:
+    """The input file's network with starting weights, those of a layer the same on every replica.
 
     Collective over: world. Raises InputError when the network does not go with the data.
     """
     table, data = context.plan.input.network, context.data
+    tree = build.architecture(context.user_file(table.kind), table.arguments(), data.sample_shape, data.outputs)
 
-    def make() -> BuiltNetwork:
-        kind = context.user_file(table.kind)
-        tree = build.architecture(kind, table.arguments(), data.sample_shape, data.outputs)
-        layers = build.from_architecture(tree)
-        if is_user_kind(kind):
-            shape = trace(layers, data.sample_shape, data.outputs)[-1].output_shape
-        else:
-            shape = layer_costs(kind, table.arguments(), data.sample_shape, data.outputs)[-1].output_shape
-        _refuse_other_targets(context, tuple(shape))
-        return BuiltNetwork(build.build(layers, context.plan.input.run.seed), tree)
+    def check(costs: Sequence[LayerCost]) -> None:
+        _refuse_other_targets(context, tuple(costs[-1].output_shape))
 
-    network, architecture = context.together(make)
+    layers = context.together(lambda: build.from_architecture(tree))
+    cut = cut_of(context, phase, tree, layers, check)
+    held = context.plan.grid.chunks_of(context.stage)
+    seed = context.plan.input.run.seed
+    network = context.together(lambda: build.build(layers, seed, [cut[number] for number in held]))
     # a user's function may draw from generators that the seed does not reach
     context.data_group.bcast_(list(network.state_dict().values()))
-    return BuiltNetwork(network.to(context.device), architecture)
+    return _built(context, network, tree, cut, layers)
 
 
-def stored_network(context: Context, phase: str) -> BuiltNetwork:
+def stored_network(context: Context, phase: Train | Evaluate, source: str) -> BuiltNetwork:
     """The network that an earlier phase made. Collective over: world. Raises ArtifactError."""
-    stored = context.together(lambda: read_network(context.folder.network(phase)))
+    path = context.folder.network(source)
+    tree = context.together(lambda: read_architecture(path)).architecture
+    layers = context.together(lambda: build.from_architecture(tree))
+    cut = cut_of(context, phase, tree, layers, lambda costs: None)
+    held = context.plan.grid.chunks_of(context.stage)
 
     def make() -> nn.Sequential:
-        network = build.build(build.from_architecture(stored.architecture), 0)
+        network = build.build(layers, 0, [cut[number] for number in held])
+        own = network.state_dict().keys()
+        stored = read_network(path, None if context.plan.grid.stages == 1 else lambda name: name in own)
         try:
             load_weights_(network, stored.weights)
         except ArtifactError as error:
-            raise ArtifactError(*(f"{context.folder.network(phase)}: {text}" for text in error.problems)) from None
+            raise ArtifactError(*(f"{path}: {text}" for text in error.problems)) from None
         return network
 
-    return BuiltNetwork(context.together(make).to(context.device), stored.architecture)
+    return _built(context, context.together(make), tree, cut, layers)
+
+
+def _built(
+    context: Context, network: nn.Sequential, tree: dict[str, Any], cut: tuple[range, ...], layers: Sequence[Layer]
+) -> BuiltNetwork:
+    names = tuple(layer.name for layer in layers)
+    return BuiltNetwork(network.to(context.device), tree, cut, names, ties(layers))
 
 
 def _refuse_other_targets(context: Context, outputs: tuple[int, ...]) -> None:
@@ -77,17 +106,3 @@ def _refuse_other_targets(context: Context, outputs: tuple[int, ...]) -> None:
             f"network: its outputs for one sample have shape {outputs}, but a target of {data.targets!r} has shape"
             f" {targets}; [data] task = {data.task!r} wants {wanted}."
         )
-
-
-def store_network(
-    context: Context, phase: str, weights: Mapping[str, torch.Tensor], built: BuiltNetwork, metrics: dict
-) -> None:
-    """Write a finished network with all that is needed to use it elsewhere. Collective over: world."""
-    extras: Tree = {"data": context.data.statistics.to_tree(), "metrics": metrics}
-
-    def write() -> None:
-        write_network(
-            context.folder.network(phase), dict(weights), built.architecture, extras, context.provenance_of(phase)
-        )
-
-    context.alone(write)

@@ -13,7 +13,10 @@ from app.phases.context import Context
 def read_batches(
     context: Context, phase: Train | Evaluate, part: str, *, epoch: int = 0, start_step: int = 0
 ) -> Iterator[Batch]:
-    """This replica's microbatches of a part: shuffled for training, else in file order; waiting counts as reading."""
+    """This replica's microbatches of a part, with what this stage wants: shuffled for training, else in file order.
+
+    Waiting for them counts as reading.
+    """
     given, data = context.plan.input, context.data
     shuffled = isinstance(phase, Train) and part == "train"
     found = batches(
@@ -31,6 +34,7 @@ def read_batches(
         shuffle=shuffled,
         memory_bytes=given.data.memory,
         pin=context.device.type == "cuda",
+        wants=context.wants,
     )
     while True:
         with context.timers("read"):
@@ -55,6 +59,7 @@ def announce_reading(context: Context, phase: Train | Evaluate) -> None:
             replicas=context.plan.grid.replicas,
             shuffle=isinstance(phase, Train),
             memory_bytes=given.data.memory,
+            wants=context.wants,
         )
     )
     for note in found.notes:
@@ -71,10 +76,10 @@ def metrics_of(context: Context, top_k: tuple[int, ...]) -> Classification | Reg
 
 
 def sum_of(context: Context, operation: str) -> Callable[[np.ndarray], None]:
-    """A sum over replicas, in place, that the watchdog knows by name."""
+    """A sum over all ranks, in place, that the watchdog knows by name; stages without a share add zeros."""
 
     def sum_(array: np.ndarray) -> None:
         with context.timers("communicate"), context.watchdog.operation(operation):
-            context.data_group.sum_(array)
+            context.everyone.sum_(array)
 
     return sum_

@@ -41,7 +41,7 @@ def engines(monkeypatch):
 
 
 def choose(size=2, wanted="auto", device_type="cpu", hosts=1):
-    return gradients.choose(Group(size), wanted=wanted, device_type=device_type, hosts=hosts, sizes=[10])
+    return gradients.choose(Group(size), wanted=wanted, device_type=device_type, hosts=hosts)
 
 
 def test_one_rank_has_nothing_to_sum():

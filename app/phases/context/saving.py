@@ -1,0 +1,109 @@
+"""Checkpoints of a phase at work: each stage of the first replica writes its part, any grid goes on from them."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from app.errors import ArtifactError, NumbersError
+from app.inputfile.phases import Train
+from app.learning.training import Training
+from app.phases.context import Context
+from app.storage.checkpoints import Checkpoints, StoredCheckpoint
+from app.storage.tree import Tree
+
+
+class Saving:
+    """Writes and finds the checkpoints of one phase on one rank."""
+
+    def __init__(self, context: Context, phase: Train, training: Training) -> None:
+        self._context, self._phase, self._training = context, phase, training
+        self._checkpoints = Checkpoints(context.folder.checkpoints(phase.name))
+        self._saved = time.monotonic()
+
+    def resume(self, loaded: Callable[[], None]) -> None:
+        """Go on from the newest whole checkpoint, and then call `loaded`. Collective over: world."""
+        context, training = self._context, self._training
+        stored = context.together(lambda: self._checkpoints.newest(combine=_merged, keep=self._keep()))
+        for problem in self._checkpoints.passed_over:
+            context.log.warn(f"a damaged checkpoint is passed over: {problem.reason}")
+        if stored is not None:
+            context.together(lambda: self._load_(stored))
+            loaded()
+        position = (training.epoch, training.step)
+        if len(set(context.world.allgather(position))) > 1:
+            raise NumbersError(
+                "ranks found different checkpoints; is the run folder on a file system that all share?"
+            ).on_every_rank()
+        if stored is not None:
+            context.log.info(f"goes on from its checkpoint at epoch {position[0] + 1}, step {position[1]}")
+
+    def save_when_due(self, steps: int) -> None:
+        """Write a checkpoint when the phase says so; steps: done by now. Collective over: pipeline."""
+        phase, context = self._phase, self._context
+        if context.replica > 0:
+            return
+        due = bool(phase.checkpoint_steps) and steps % phase.checkpoint_steps == 0
+        if not due and phase.checkpoint_minutes:
+            due = self._late(60 * phase.checkpoint_minutes)
+        if due:
+            self._write()
+            self._saved = time.monotonic()
+
+    def _late(self, seconds: float) -> bool:
+        """By the clock of the first stage."""
+        late = time.monotonic() - self._saved >= seconds
+        if self._context.plan.grid.stages == 1:
+            return late
+        with self._context.watchdog.operation("agreement whether a checkpoint is due"):
+            return self._context.stage_group.bcast(late)
+
+    def _write(self) -> None:
+        context, training, grid = self._context, self._training, self._context.plan.grid
+        self._checkpoints.write(
+            training.tree(),
+            provenance=context.provenance_of(self._phase.name),
+            phase=self._phase.name,
+            epoch=training.epoch,
+            step=training.step,
+            part=context.stage,
+            parts=grid.stages,
+        )
+        if grid.stages > 1:
+            with context.watchdog.operation("checkpoint of the other stages"):
+                context.stage_group.barrier()
+            if context.speaks:
+                self._checkpoints.drop(training.epoch, training.step)
+
+    def _load_(self, stored: StoredCheckpoint) -> None:
+        try:
+            self._training.load_(stored.tree)
+        except ArtifactError as error:
+            raise ArtifactError(
+                *(f"{stored.path}: {problem}" for problem in error.problems),
+                "What to try: put the network back as it was when this phase began, choose another [run] folder, or"
+                " start over with --fresh.",
+            ) from None
+
+    def _keep(self) -> Callable[[tuple[str, ...]], bool] | None:
+        """Of tensors by name, this stage's; all, and so also what belongs to no layer, where it holds all layers."""
+        if self._context.plan.grid.stages == 1:
+            return None
+        names, tables = self._training.names(), self._training.tables()
+        return lambda place: len(place) < 2 or place[-2] not in tables or place[-1] in names
+
+
+def _merged(trees: Iterator[Tree]) -> Tree:
+    """The parts of one state as one: tables by name are put together, all else is the same in each."""
+    merged: Tree = {}
+    for tree in trees:
+        _merge_(merged, tree)
+    return merged
+
+
+def _merge_(into: Tree, tree: Tree) -> None:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            inner = into.setdefault(name, {})
+            assert isinstance(inner, dict)  # parts of one state are alike
+            _merge_(inner, value)
+        else:
+            into.setdefault(name, value)
