@@ -7,8 +7,8 @@ from app.plan.schedules import make_schedule
 from app.plan.simulation import Simulation, simulate
 from app.plan.times import LayerTime, chunk_times, seconds
 
-WORTH_SAYING = 0.95  # of the predicted step
-MOST_MICROBATCHES = 64  # a replica's, of the sizes looked at
+WORTH_SAYING = 0.05  # a share of the predicted step
+COUNTS = (*range(1, 17), 20, 24, 32, 48, 64)  # of a replica's microbatches, in the sizes looked at
 
 
 def predict(
@@ -80,21 +80,23 @@ def advice(
     share = -(-batch_size // replicas)
     best = min(_sizes(share), key=lambda size: played(size).seconds)
     least = played(best)
-    if least.seconds < WORTH_SAYING * now.seconds:
-        gain = 1 - least.seconds / now.seconds
+    gain = 1 - least.seconds / now.seconds
+    if gain > WORTH_SAYING:
         lines.append(f"microbatch_size = {best} would take {gain:.0%} less time ({least.bubble:.0%} waiting)")
     alone = one_rank_seconds(layers, share)
-    if alone <= min(now.seconds, least.seconds):
+    if alone <= now.seconds:
+        gain = 1 - least.seconds / alone
+        better = f"with microbatch_size = {best} it would take {gain:.0%} less than that" if gain > WORTH_SAYING else ""
         lines.append(
             f"this pipeline does not pay: one rank would take {1e3 * alone:.3g} ms with stages = 1 and"
-            f" microbatch_size = {share}; it is for networks that one rank cannot hold"
+            f" microbatch_size = {share}; {better or 'it is for networks that one rank cannot hold'}"
         )
     return lines
 
 
 def _sizes(share: int) -> list[int]:
-    """Sizes that divide a replica's share evenly enough, the larger first."""
-    return sorted({-(-share // count) for count in range(1, min(share, MOST_MICROBATCHES) + 1)}, reverse=True)
+    """Sizes that share out a replica's samples, the larger first."""
+    return sorted({-(-share // count) for count in COUNTS}, reverse=True)
 
 
 __all__ = ["LayerTime", "advice", "one_rank_seconds", "predict", "step_seconds"]

@@ -161,7 +161,7 @@ def _stage_line(plan: Plan, layers: Sequence[LayerCost], layout: Layout, stage: 
     flying = " + ".join(str(layout.simulation.in_flight[chunk]) for chunk in chunks)
     return (
         f"  stage {stage}: {', '.join(_span(layers, piece) for piece in pieces)}; {layout.shares[stage]:.0%} of the"
-        f" time, {layout.parameters[stage]:,} parameters; {_held_text(layout, stage)} ({flying} microbatches in flight)"
+        f" time, {layout.parameters[stage]:,} parameters; {_held_text(layout, stage)} ({flying} in flight)"
     )
 
 
@@ -174,7 +174,7 @@ def _schedule_lines(plan: Plan, layout: Layout) -> list[str]:
     microbatches = len({action.microbatch for action in layout.schedule[0]} - {-1})
     if microbatches > SHOWN_MICROBATCHES or plan.grid.stages > SHOWN_STAGES:
         return []
-    return [f"  {line}" for line in schedules.show(layout.schedule)]
+    return [f"  {plan.schedule}, in this order:", *(f"    {line}" for line in schedules.show(layout.schedule))]
 
 
 __all__ = ["bytes_text", "costs_of", "folder_of", "operations_text", "show_plan"]

@@ -143,9 +143,11 @@ class Division:
             cuts = ' with cut = "estimated"' if not isinstance(table.cut, str) and not again else ""
             advice = f"stages = {fitting.grid.stages}{more}{again}{cuts} would fit"
         what = "a rank" if grid.stages == 1 else "the fullest stage"
+        training = isinstance(self.phase, Train)
+        kinds = "weights, gradients, optimizer state and activations" if training else "weights and activations"
         return (
             f'[grid] memory = {(table.memory or 0) / MEBIBYTE:.4g} MiB: in phase "{self.phase.name}" {what} would hold'
-            f" {fullest / MEBIBYTE:.4g} MiB of weights, gradients, optimizer state and activations; {advice}."
+            f" {fullest / MEBIBYTE:.4g} MiB of {kinds}; {advice}."
         )
 
     def _others(self) -> list["Division"]:

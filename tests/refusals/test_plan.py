@@ -60,7 +60,27 @@ MISTAKES = {
         "[data] test = 0",
         "nothing is held out",
     ),
-    "stages": ("[data]", "[grid]\nstages = 2\n[data]", "[grid] stages = 2", "leave stages at 1"),
+}
+KNOWN = "sample_shape = [4, 4]\nclasses = 3\n[network]"  # what lets check count the layers
+
+# [grid] of the good job on 4 ranks, its network of layers hidden1 and output -> words of the message
+PIPELINES = {
+    "stages that do not divide the ranks": ("stages = 3", "does not divide 4 ranks", "1 (4 x 1), 2 (2 x 2), 4 (1 x 4)"),
+    "more stages than ranks": ("stages = 8", "does not divide 4 ranks", "or start 8 ranks"),
+    "more stages than layers": ("stages = 4", "makes 4 chunks", "2 layers (hidden1, output)", "at most 2"),
+    "more chunks than layers": (
+        'stages = 2\nschedule = "interleaved"\nchunks = 4',
+        "stages = 2 x chunks = 4 makes 8 chunks",
+        "stages may be at most 0",
+    ),
+    "cut at an unknown layer": ('stages = 2\ncut = ["outputs"]', "[grid] cut", "'outputs'", "did you mean 'output'?"),
+    "cut at the first layer": ('stages = 2\ncut = ["hidden1"]', "'hidden1' is the first layer", "leave it out"),
+    "too large for any number of stages": (
+        'memory = "64 KiB"',
+        '[grid] memory = 0.0625 MiB: in phase "first" a rank would hold',
+        "no number of stages would fit",
+        "smaller microbatch_size",
+    ),
 }
 
 
@@ -71,6 +91,31 @@ def test_mistake_in_the_plan(job, refused, name):
         job.edit(("epochs = 1", "epochs = 1\npatience = 2"))
     job.edit((old, new))
     refused(job.check(), f"{job.input}: ", *words)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_mistake_in_the_grid(job, refused, name):
+    grid, *words = PIPELINES[name]
+    wide = "widths = [4096]" if "memory" in grid else "widths = [8]"
+    job.edit(("[data]", f"[grid]\n{grid}\n[data]"), ("[network]", KNOWN), ("widths = [8]", wide))
+    told = job.check("--ranks", "1" if "memory" in grid else "4")
+    refused(told, f"{job.input}: [grid] ", *words, lines=told.err.count("in phase") or 1)
+
+
+def test_a_network_too_large_for_one_rank(job, refused):
+    """The number of stages that the message names is enough."""
+    job.edit(
+        ("[data]", '[grid]\nmemory = "8 MiB"\n[data]'),
+        ("[network]", KNOWN),
+        ("widths = [8]", "widths = [512, 512, 512]"),
+    )
+    told = job.check("--ranks", "4")
+    refused(told, '[grid] memory = 8 MiB: in phase "first" a rank would hold', "stages = 2 would fit")
+    assert job.check("--ranks", "4", "--set", "grid.stages=2").code == 0
+    cut = ("--set", "grid.stages=2", "--set", 'grid.cut=["hidden2"]', "--set", "grid.memory=7MiB")
+    refused(
+        job.check("--ranks", "2", *cut), "the fullest stage would hold", 'stages = 2 with cut = "estimated" would fit'
+    )
 
 
 @pytest.mark.parametrize("ranks", [5, 1000])

@@ -91,9 +91,9 @@ def test_only_gpipe_holds_more_of_more_microbatches():
     many = ("grid.stages=4", "phase.first.batch_size=256")
     few = ("grid.stages=4", "phase.first.batch_size=64")
     assert held(*many) == held(*few)
-    assert held(*few)[0] > held(*few)[-1], "1F1B has more in flight on the first stage"
+    assert division(*few).layout().simulation.in_flight == (4, 3, 2, 1)
     gpipe = ("grid.schedule=gpipe",)
-    assert sum(held(*many, *gpipe)) == pytest.approx(4 * sum(held(*few, *gpipe)), rel=0.2)
+    assert sum(held(*many, *gpipe)) > 2.5 * sum(held(*few, *gpipe))
 
 
 def test_recomputing_holds_less():
@@ -129,7 +129,7 @@ def test_the_limit_moves_the_cut():
     assert division(*settings).cut(slow) == (range(1), range(1, 8))
     fullest = division(*settings, 'grid.cut=["hidden2"]').layout().held[1].total
     limited = division(*settings, f'grid.memory="{int(0.8 * fullest)} B"')
-    assert limited.cut(slow) == (range(2), range(2, 8))
+    assert limited.cut(slow) == (range(3), range(3, 8)), "five layers on the last stage are 0.71 of seven"
 
 
 def test_the_named_cut_is_held_to_the_limit():
