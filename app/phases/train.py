@@ -20,6 +20,7 @@ from app.learning.rates import Schedule, rate
 from app.learning.step import TrainStep
 from app.learning.training import Training, checksum, columns
 from app.phases.context import Context
+from app.phases.context.cutting import expected_bubble
 from app.phases.context.networks import BuiltNetwork, new_network, stored_network
 from app.phases.context.pipelines import make_pipeline
 from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
@@ -67,7 +68,7 @@ class _Work:
         network = built.network.train()
         self.context, self.phase, self.built = context, phase, built
         self.training = Training(network, _optimizer(phase, canonical(network, built.ties)), phase.monitor)
-        self.timeline = Timeline(context, phase)
+        self.timeline = Timeline(context, phase, expected_bubble(context, phase, built.cut))
         self.pipeline = make_pipeline(
             context,
             built,

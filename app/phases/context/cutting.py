@@ -1,7 +1,7 @@
 """Which layers each stage holds: estimated from their costs, or from times measured on this machine."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,9 +11,20 @@ from app.networks.measure import measure
 from app.networks.shapes import boundaries, trace
 from app.networks.user import is_user_kind
 from app.phases.context import Context
+from app.plan.advice import advice, predict
 from app.plan.costs import LayerCost, layer_costs
-from app.plan.stages import Division
-from app.plan.times import LayerTime
+from app.plan.stages import Division, own_sizes, recomputes, schedule_of
+from app.plan.times import LayerTime, estimated, transfer_s
+
+MEASURING_S = 0.1  # for one layer
+
+
+class Cut(NamedTuple):
+    """The layers of each chunk; costs and times of all layers of the network, the times measured or estimated."""
+
+    pieces: tuple[range, ...]
+    costs: Sequence[LayerCost]
+    times: Sequence[LayerTime]
 
 
 def cut_of(
@@ -22,18 +33,53 @@ def cut_of(
     tree: dict[str, Any],
     layers: Sequence[Layer],
     check: Callable[[Sequence[LayerCost]], None],
-) -> tuple[range, ...]:
-    """The layers of each chunk, the same on every rank. check: of the network's costs, before anything is measured.
+) -> Cut:
+    """How the network is cut, the same on every rank. check: of the network's costs, before anything is measured.
 
     Collective over: world. Raises InputError: the network does not go with the data, cannot be cut so, or is too large.
     """
     costs = context.together(lambda: _costs(context, tree, layers))
     context.together(lambda: check(costs))
-    shape = context.data.sample_shape
-    division = Division(context.plan.input, context.plan.grid, phase, costs, shape)
-    measured = context.plan.grid.stages > 1 and context.plan.input.grid.cut == "measured"
-    times = _measured(context, phase, costs, layers) if measured else None
-    return context.together(lambda: division.cut(times))
+    division = Division(context.plan.input, context.plan.grid, phase, costs, context.data.sample_shape)
+    measures = context.plan.grid.stages > 1 and context.plan.input.grid.cut == "measured"
+    times = _measured(context, phase, layers) if measures else None
+    pieces = context.together(lambda: division.cut(times))
+    return Cut(pieces, costs, times or [estimated(cost) for cost in costs])
+
+
+def expected_bubble(context: Context, phase: Train, cut: Cut) -> float:
+    """Say what is expected of the pipeline, and what would be faster; the share of the ranks' time spent waiting.
+
+    Collective over: none.
+    """
+    grid, given = context.plan.grid, context.plan.input
+    name, transfer = schedule_of(given, grid), transfer_s(cut.costs, cut.pieces, phase.microbatch)
+    again = recomputes(given, grid)
+    sizes = own_sizes(phase, grid.replicas)
+    if grid.stages > 1:
+        holds = "; ".join(
+            f"stage {stage}: {', '.join(_span(cut, cut.pieces[number]) for number in grid.chunks_of(stage))}"
+            for stage in range(grid.stages)
+        )
+        lines = advice(
+            cut.times,
+            cut.pieces,
+            name,
+            grid.stages,
+            batch_size=phase.batch_size,
+            microbatch_size=phase.microbatch,
+            replicas=grid.replicas,
+            transfer=transfer,
+            recompute=again,
+        )
+        how = "measured" if given.grid.cut == "measured" else "estimated"
+        context.log.info("\n".join([f"{phase.name}: the network is cut by {how} times of its layers; {holds}", *lines]))
+    return predict(cut.times, cut.pieces, name, grid.stages, sizes, transfer=transfer, recompute=again).bubble
+
+
+def _span(cut: Cut, piece: range) -> str:
+    first, last = cut.costs[piece.start].name, cut.costs[piece.stop - 1].name
+    return first if first == last else f"{first}..{last}"
 
 
 def _costs(context: Context, tree: dict[str, Any], layers: Sequence[Layer]) -> Sequence[LayerCost]:
@@ -48,15 +94,15 @@ def _costs(context: Context, tree: dict[str, Any], layers: Sequence[Layer]) -> S
     ]
 
 
-def _measured(
-    context: Context, phase: Train | Evaluate, costs: Sequence[LayerCost], layers: Sequence[Layer]
-) -> list[LayerTime]:
+def _measured(context: Context, phase: Train | Evaluate, layers: Sequence[Layer]) -> list[LayerTime]:
     """The times of all layers; each rank measures a share of them. Collective over: world."""
     world = context.world
     entering = boundaries(layers, context.data.sample_shape, context.data.outputs, _dtype(context))
     sizes = (phase.microbatch, 4 * phase.microbatch)
     own = context.together(
-        lambda: measure(layers, range(world.rank, len(layers), world.size), entering, sizes, context.device)
+        lambda: measure(
+            layers, range(world.rank, len(layers), world.size), entering, sizes, context.device, MEASURING_S
+        )
     )
     with context.watchdog.operation("measuring of the layers"):
         everyone = world.allgather(own)

@@ -12,7 +12,7 @@ from app.learning.training import load_weights_
 from app.networks import build
 from app.networks.layers import Layer, ties
 from app.phases.context import Context
-from app.phases.context.cutting import cut_of
+from app.phases.context.cutting import Cut, cut_of
 from app.plan.costs import LayerCost
 from app.storage.networks import read_architecture, read_network
 
@@ -20,12 +20,12 @@ from app.storage.networks import read_architecture, read_network
 class BuiltNetwork(NamedTuple):
     """This rank's layers on its device, the tree to build the network again from, and how it is cut.
 
-    cut: the layers of each chunk, by number. names: of all layers. ties: tied parameters, by full name, to their owner.
+    names: of all layers. ties: of tied parameters, by full name, to their owner.
     """
 
     network: nn.Sequential
     architecture: dict[str, Any]
-    cut: tuple[range, ...]
+    cut: Cut
     names: tuple[str, ...]
     ties: Mapping[str, str]
 
@@ -34,14 +34,14 @@ class BuiltNetwork(NamedTuple):
         found: dict[int, nn.Sequential] = {}
         begin = 0
         for number in held:
-            end = begin + len(self.cut[number])
+            end = begin + len(self.cut.pieces[number])
             found[number] = cast("nn.Sequential", self.network[begin:end])
             begin = end
         return found
 
     def numbers(self, held: Sequence[int]) -> list[int]:
         """The numbers of this rank's layers in the whole network."""
-        return [number for chunk in held for number in self.cut[chunk]]
+        return [number for chunk in held for number in self.cut.pieces[chunk]]
 
 
 def new_network(context: Context, phase: Train | Evaluate) -> BuiltNetwork:
@@ -59,7 +59,7 @@ def new_network(context: Context, phase: Train | Evaluate) -> BuiltNetwork:
     cut = cut_of(context, phase, tree, layers, check)
     held = context.plan.grid.chunks_of(context.stage)
     seed = context.plan.input.run.seed
-    network = context.together(lambda: build.build(layers, seed, [cut[number] for number in held]))
+    network = context.together(lambda: build.build(layers, seed, [cut.pieces[number] for number in held]))
     # a user's function may draw from generators that the seed does not reach
     context.data_group.bcast_(list(network.state_dict().values()))
     return _built(context, network, tree, cut, layers)
@@ -74,7 +74,7 @@ def stored_network(context: Context, phase: Train | Evaluate, source: str) -> Bu
     held = context.plan.grid.chunks_of(context.stage)
 
     def make() -> nn.Sequential:
-        network = build.build(layers, 0, [cut[number] for number in held])
+        network = build.build(layers, 0, [cut.pieces[number] for number in held])
         own = network.state_dict().keys()
         stored = read_network(path, None if context.plan.grid.stages == 1 else lambda name: name in own)
         try:
@@ -87,7 +87,7 @@ def stored_network(context: Context, phase: Train | Evaluate, source: str) -> Bu
 
 
 def _built(
-    context: Context, network: nn.Sequential, tree: dict[str, Any], cut: tuple[range, ...], layers: Sequence[Layer]
+    context: Context, network: nn.Sequential, tree: dict[str, Any], cut: Cut, layers: Sequence[Layer]
 ) -> BuiltNetwork:
     names = tuple(layer.name for layer in layers)
     return BuiltNetwork(network.to(context.device), tree, cut, names, ties(layers))

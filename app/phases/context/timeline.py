@@ -12,9 +12,9 @@ from app.storage import atomic_write
 class Timeline:
     """Records [run] trace steps of a phase from its second on; then one file is written. Collective over: world."""
 
-    def __init__(self, context: Context, phase: Train) -> None:
-        self.predicted: float | None = None  # the bubble, as a share of the ranks' time
-        self._context, self._phase = context, phase
+    def __init__(self, context: Context, phase: Train, predicted: float) -> None:
+        """predicted: the bubble, as a share of the ranks' time."""
+        self._context, self._phase, self._predicted = context, phase, predicted
         self._left = context.plan.input.run.trace
         self.recorder = Recorder() if self._left else NOTHING
 
@@ -51,7 +51,7 @@ class Timeline:
             hosts=context.world.hosts,
             phase=self._phase.name,
             schedule=schedule_of(context.plan.input, context.plan.grid),
-            predicted=self.predicted,
+            predicted=self._predicted,
         )
         path = context.folder.traces / f"{self._phase.name}.json"
         atomic_write.make_folder(path.parent)
