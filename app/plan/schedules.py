@@ -103,10 +103,11 @@ def make_schedule(
 
     `lag` buys work for the waits with memory. A later stage has fewer microbatches in flight, so s more waiting for
     WEIGHTS cost nothing: under 1f1b no stage holds more than `stages` + `lag`, however many microbatches there are.
-    LAG was chosen over 2 to 8 stages, 4 to 32 microbatches, messages of a tenth of a forward (mean bubble of 1f1b;
-    interleaved with 2 chunks): WEIGHTS right after their backward 0.165; 0.099. lag 0: 0.164; 0.066. lag 1: 0.149;
-    0.063. Without any bound: 0.149; 0.063. `extra` raises the limit of microbatches in flight on every stage: one
-    more left these bubbles of 1f1b as they were and made those of unequal stages up to 0.003 larger, so EXTRA is 0.
+    LAG was chosen over 2 to 8 stages, 4, 6, ... 32 microbatches, messages of a tenth of a forward (mean bubble of
+    1f1b; of interleaved with 2 chunks): WEIGHTS right after their backward 0.168; 0.102. lag 0: 0.166; 0.067.
+    lag 1: 0.152; 0.063. lag 2: 0.147; 0.062. No bound: 0.144; 0.062. `extra` raises the limit of microbatches in
+    flight on every stage: one more left these bubbles of 1f1b as they were, made those of interleaved 0.002 larger
+    and those of 1f1b with unequal stages 0.004 larger, so EXTRA is 0.
 
     Collective over: none. Raises KeyError for a schedule that is not in SCHEDULES.
     """
