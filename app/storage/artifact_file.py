@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 from app.errors import ArtifactError
 from app.storage import atomic_write, header
-from app.storage.tree import Tree, read_tree, write_tree
+from app.storage.checked_file import open_checked
+from app.storage.image import Image
+from app.storage.tree import Keep, Tree, read_tree
 
 _ATTRIBUTES = ("creator", "version", "kind", "input", "run_id", "phase", "written")
-_ROOM = 1 << 20  # for HDF5's own tables; the image grows when they need more
+_BLOCK = 1 << 20
+_SMALL = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -50,108 +53,84 @@ class StoredTree(NamedTuple):
 def write(path: Path, tree: Tree, *, kind: str, provenance: Provenance) -> None:
     """Write a tree as a file of this kind; whatever happens, `path` is afterwards the older file or the new one, whole.
 
-    Needs twice the tree's bytes of memory for a moment. Collective over: none (one rank writes).
-    Raises MachineError (full disk, quota, permission), TypeError for what a tree cannot hold.
+    The arrays go from where they are to the file: of those that a Later gives, or that lie on an accelerator, one at a
+    time is held. Collective over: none (one rank writes). Raises MachineError (full disk, quota, permission), TypeError
+    for what a tree cannot hold.
     """
-    image = _image(tree, kind, provenance)
+    image = Image(tree, _words(kind, provenance))
     atomic_write.make_folder(path.parent)
-    atomic_write.replace(path, [header.make(kind, image), image])
+
+    def fill(descriptor: int) -> None:
+        atomic_write.write_all(descriptor, bytes(header.SIZE))
+        sink = _Sink(descriptor)
+        image.stream(sink.write)
+        sink.flush()
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        atomic_write.write_all(descriptor, header.make(kind, sink.digest.hexdigest(), image.size))
+
+    atomic_write.replace_by(path, header.SIZE + image.size, fill)
 
 
-def read(path: Path, *, kind: str) -> StoredTree:
-    """Read a file of this kind after checking its length and sha256; the checked bytes are the ones that are read.
+def read(path: Path, *, kind: str, keep: Keep | None = None) -> StoredTree:
+    """Read a file of this kind after checking its length and sha256; its leaves, or those whose place `keep` takes.
 
-    Collective over: none. Raises ArtifactError: missing, truncated, damaged, not Phalanx, another kind, newer format.
+    `keep` is asked with the keys from the root down, as in ("weights", "0.bias"); a list is one leaf, and what is left
+    out takes no memory. Collective over: none. Raises ArtifactError: missing, truncated, damaged, not Phalanx, another
+    kind, newer format.
     """
     with opened(path, kind=kind) as (root, found):
         try:
-            return StoredTree(read_tree(root), found)
+            return StoredTree(read_tree(root, keep), found)
         except (ValueError, OSError, KeyError, RuntimeError, TypeError) as error:
             raise ArtifactError(f"{path}: its checksum is right, but Phalanx did not write it so: {error}") from error
 
 
 @contextlib.contextmanager
 def opened(path: Path, *, kind: str | None = None) -> Iterator[tuple[Any, Header]]:
-    """The h5py root group and the header of a checked file, read-only and from memory."""
-    content = read_bytes(path)
-    block = header.check(path, content)
-    if kind is not None and block.kind != kind:
-        raise ArtifactError(
-            f"{path}: kind is {block.kind!r}, expected {kind!r}. What to try: name a file that holds a {kind}."
-        )
-    import h5py
+    """The h5py root group and the header of a checked file, read-only."""
+    with open_checked(path) as (content, block):
+        if kind is not None and block.kind != kind:
+            raise ArtifactError(
+                f"{path}: kind is {block.kind!r}, expected {kind!r}. What to try: name a file that holds a {kind}."
+            )
+        import h5py
 
-    try:
-        file = h5py.File(_Memory(content[header.SIZE :]), "r")
-    except OSError as error:
-        raise ArtifactError(f"{path}: its checksum is right, but HDF5 cannot open it: {error}") from error
-    with file:
-        yield file, _stored_header(path, file, block)
-
-
-def read_bytes(path: Path) -> memoryview:
-    """The content of a regular file, read once; ArtifactError when it cannot be."""
-    try:
-        # O_NONBLOCK: opening a FIFO would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such file. What to try: run the phase that writes it.") from None
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be opened: {error.strerror}.") from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactError(f"{path}: not a regular file.")
-        return _read_whole(descriptor, status.st_size)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror}.") from error
-    finally:
-        os.close(descriptor)
+        try:
+            file = h5py.File(content, "r")
+        except OSError as error:
+            raise ArtifactError(f"{path}: its checksum is right, but HDF5 cannot open it: {error}") from error
+        with file:
+            yield file, _stored_header(path, file, block)
 
 
-def _read_whole(descriptor: int, size: int) -> memoryview:
-    import numpy as np
+class _Sink:
+    """Writes pieces to a file, small ones together, and takes the checksum of them all."""
 
-    content = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]
-    got = 0
-    while got < size and (count := os.readv(descriptor, [content[got:]])):
-        got += count
-    return content[:got]
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor, self.digest = descriptor, hashlib.sha256()
+        self.small = bytearray()
 
+    def write(self, piece: memoryview) -> None:
+        if len(piece) < _SMALL:
+            self.small += piece
+            if len(self.small) >= _BLOCK:
+                self.flush()
+            return
+        self.flush()
+        for start in range(0, len(piece), _BLOCK):  # taken and written while it is in the processor's cache
+            self._out(piece[start : start + _BLOCK])
 
-def _image(tree: Tree, kind: str, provenance: Provenance) -> bytes:
-    """The bytes of an HDF5 file, built in memory: HDF5 writing to a full disk crashes or leaves zeros."""
-    import h5py
-    from h5py import h5f, h5p
+    def flush(self) -> None:
+        self._out(self.small)
+        self.small = bytearray()
 
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_fapl_core(_block(tree), False)
-    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
-    rules = h5p.create(h5p.FILE_CREATE)
-    rules.set_obj_track_times(False)
-    rules.set_link_creation_order(h5p.CRT_ORDER_TRACKED | h5p.CRT_ORDER_INDEXED)
-    with h5py.File(h5f.create(b"phalanx", h5f.ACC_TRUNC, rules, access)) as file:
-        _describe(file.attrs, kind, provenance)
-        write_tree(file, tree)
-        h5f.flush(file.id)
-        return file.id.get_file_image()
+    def _out(self, block: bytearray | memoryview) -> None:
+        self.digest.update(block)
+        atomic_write.write_all(self.descriptor, block)
 
 
-def _block(tree: Tree) -> int:
-    """The step in which the image grows: the whole of it at once, else each step copies what is there."""
-    return _ROOM + _array_bytes(tree)
-
-
-def _array_bytes(tree: Tree, depth: int = 0) -> int:
-    if depth > 64:
-        return 0
-    total = 0
-    for value in tree.values():
-        total += _array_bytes(value, depth + 1) if isinstance(value, dict) else int(getattr(value, "nbytes", 0))
-    return total
-
-
-def _describe(attributes: Any, kind: str, provenance: Provenance) -> None:
+def _words(kind: str, provenance: Provenance) -> dict[str, str]:
+    """The attributes of the root, each a text that HDF5 holds."""
     words = {
         "creator": provenance.creator,
         "version": provenance.version,
@@ -161,8 +140,7 @@ def _describe(attributes: Any, kind: str, provenance: Provenance) -> None:
         "phase": provenance.phase,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    for name, text in words.items():
-        attributes[name] = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    return {n: text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode() for n, text in words.items()}
 
 
 def _stored_header(path: Path, file: Any, block: header.Block) -> Header:
@@ -174,35 +152,3 @@ def _stored_header(path: Path, file: Any, block: header.Block) -> Header:
         raise ArtifactError(f"{path}: damaged: its header says kind {block.kind!r}, its attributes {words['kind']!r}.")
     provenance = Provenance(words["creator"], words["version"], words["input"], words["run_id"], words["phase"])
     return Header(block.kind, provenance, words["written"], header.SIZE + block.bytes)
-
-
-class _Memory:
-    """Bytes in memory as the file object that h5py reads from, without copying them first."""
-
-    def __init__(self, content: memoryview) -> None:
-        self.content, self.place = content, 0
-
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        self.place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: len(self.content)}[whence]
-        return self.place
-
-    def tell(self) -> int:
-        return self.place
-
-    def readinto(self, target: Any) -> int:
-        part = self.content[self.place : self.place + len(target)]
-        target[: len(part)] = part
-        self.place += len(part)
-        return len(part)
-
-    def read(self, size: int = -1) -> bytes:
-        stop = len(self.content) if size < 0 else self.place + size
-        part = bytes(self.content[self.place : stop])
-        self.place += len(part)
-        return part
-
-    def write(self, _: Any) -> int:
-        raise OSError("opened for reading")
-
-    def flush(self) -> None:
-        pass

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.errors import MachineError
@@ -26,17 +26,26 @@ _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<pid>\d+)\.part$")
 
 
 def replace(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
-    """Make `pieces`, one after the other, the content of `path`; after a crash there is the old content or the new.
+    """Make `pieces`, one after the other, the content of `path`; as `replace_by`."""
+
+    def fill(descriptor: int) -> None:
+        for piece in pieces:
+            write_all(descriptor, piece)
+
+    replace_by(path, sum(memoryview(piece).nbytes for piece in pieces), fill)
+
+
+def replace_by(path: Path, size: int, fill: Callable[[int], None]) -> None:
+    """Make the `size` bytes that `fill` writes to a descriptor the content of `path`; after a crash, those or the old.
 
     MachineError (full disk, quota, limit of file sizes, read-only) names the file, why, and how many bytes were
     needed; the old content is then left whole.
     """
-    size = sum(memoryview(piece).nbytes for piece in pieces)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     _survive_file_size_limit()
     try:
         clean_leftovers(path.parent, path.name)
-        _write(temporary, pieces, size)
+        _write(temporary, size, fill)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -44,6 +53,13 @@ def replace(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_all(descriptor: int, piece: bytes | bytearray | memoryview) -> None:
+    """Write a piece where the descriptor stands, however many calls that takes."""
+    rest = memoryview(piece).cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def sync_folder(folder: Path) -> None:
@@ -93,14 +109,11 @@ def explain_folder(error: OSError, folder: Path) -> str:
     return f"{folder}: cannot be made or written in: {why}. What to try: {advice}."
 
 
-def _write(temporary: Path, pieces: Sequence[bytes | memoryview], size: int) -> None:
+def _write(temporary: Path, size: int, fill: Callable[[int], None]) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
     try:
         _reserve(descriptor, size)
-        for piece in pieces:
-            rest = memoryview(piece).cast("B")
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+        fill(descriptor)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,24 +1,27 @@
-"""The resumable states of one phase: the newest two, each a whole file."""
+"""The resumable states of one phase: the newest two, each a whole file or a whole set of files."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from app.errors import ArtifactError
 from app.storage import artifact_file, atomic_write
 from app.storage.artifact_file import Header, Provenance
-from app.storage.tree import Tree
+from app.storage.tree import Keep, Tree, merged
 
 KIND = "checkpoint"
 KEPT = 2
-_NAME = re.compile(r"^(\d+)-(\d+)\.h5$")
+_NAME = re.compile(r"^(\d+)-(\d+)(?:\.([1-9]\d{0,5})of([1-9]\d{0,5}))?\.h5$")
+
+Combine: TypeAlias = Callable[[Iterator[Tree]], Tree]
 
 
 class StoredCheckpoint(NamedTuple):
-    """A state and where in its phase it was taken; `tree` and `header` as in StoredTree."""
+    """A state and where in its phase it was taken; `header` and `path` are those of its first part."""
 
     tree: Tree
     header: Header
@@ -34,56 +37,101 @@ class PassedOver(NamedTuple):
     reason: str
 
 
-class Checkpoints:
-    """The checkpoints of one phase in one folder; only one rank writes.
+def merge_parts(states: Iterable[Tree]) -> Tree:
+    """One tree of them all; where two have the same leaf, the later one's."""
+    whole: Tree = {}
+    for state in states:
+        whole = merged(whole, state)
+    return whole
 
-    `passed_over` lists the damaged files that the last call of `newest` met on its way to a whole one.
+
+class Checkpoints:
+    """The checkpoints of one phase in one folder: a file each, or a set of parts, each written by another rank.
+
+    Of a set, one rank calls `drop` when all parts are written and before any of the next one is; and once after
+    `newest`, before the first is written: else what a killed run left of a set could be completed by another run's.
+    `passed_over` lists what the last call of `newest` could not use on its way to a whole one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.passed_over: tuple[PassedOver, ...] = ()
 
-    def write(self, tree: Tree, *, provenance: Provenance, phase: str, epoch: int, step: int) -> Path:
-        """Write the state at (epoch, step), then drop all but the newest two; the path of the new file.
+    def write(
+        self, tree: Tree, *, provenance: Provenance, phase: str, epoch: int, step: int, part: int = 0, parts: int = 1
+    ) -> Path:
+        """Write the state at (epoch, step), or part number `part` of its `parts`; the path of the new file.
 
-        Files of a later place go too: after a restart from an older checkpoint they are another past, or damaged.
+        A single file is all there is to write, so older ones are dropped at once.
         Collective over: none. Raises MachineError; the older checkpoints are then left whole.
         """
-        path = self.folder / f"{epoch:06d}-{step:08d}.h5"
-        atomic_write.clean_leftovers(self.folder)
-        stored: Tree = {"phase": phase, "epoch": epoch, "step": step, "state": tree}
-        artifact_file.write(path, stored, kind=KIND, provenance=provenance)
-        self._drop((epoch, step))
+        if not 0 <= part < parts:
+            raise ValueError(f"part {part} of {parts}; expected 0 to {parts - 1}")
+        number = f".{part + 1}of{parts}" if parts > 1 else ""
+        path = self.folder / f"{epoch:06d}-{step:08d}{number}.h5"
+        stored: Tree = {"phase": phase, "epoch": epoch, "step": step}
+        if parts > 1:
+            stored |= {"part": part, "parts": parts}
+        else:
+            atomic_write.clean_leftovers(self.folder)
+        artifact_file.write(path, stored | {"state": tree}, kind=KIND, provenance=provenance)
+        if parts == 1:
+            self.drop(epoch, step, parts)
         return path
 
-    def newest(self) -> StoredCheckpoint | None:
-        """The newest checkpoint that is whole, None where there is none at all.
+    def drop(self, epoch: int | None = None, step: int | None = None, parts: int | None = None) -> None:
+        """Delete all but the newest two whole sets up to (epoch, step), by default the place of the newest whole one.
 
+        Those of a later place go too: after a restart from an older checkpoint they are another past, or damaged; and
+        of this place, with `parts` given, those of another number of parts. Collective over: none (one rank, while
+        none writes).
+        """
+        atomic_write.clean_leftovers(self.folder)
+        found = self._sets()
+        whole = [one for one in found if not one.missing]
+        if epoch is not None and step is not None:
+            place = (epoch, step)
+            whole = [one for one in whole if one.place < place or (one.place == place and parts in (None, one.parts))]
+        for one in found:
+            for path in one.paths.values() if one not in whole[-KEPT:] else ():
+                with contextlib.suppress(OSError):  # one file too many harms nothing
+                    path.unlink()
+
+    def newest(self, combine: Combine = merge_parts, keep: Keep | None = None) -> StoredCheckpoint | None:
+        """The newest checkpoint that is whole, None where none was ever finished.
+
+        `combine` makes one state of those of the parts, which it is given one after the other; it may find that one
+        is damaged (the iterator then raises, and it must not catch that) and be called again for an older set.
+        `keep` says by place in a state, as in ("weights", "0.bias"), which leaves are read at all.
         Collective over: none. Raises ArtifactError, listing all of them, when none of those present is whole.
         """
-        damaged: list[PassedOver] = []
-        self.passed_over = ()
-        for path in reversed(self._files()):
-            try:
-                found = _read(path)
-            except ArtifactError as error:
-                damaged.append(PassedOver(path, str(error)))
+        passed: list[PassedOver] = []
+        found, damaged, self.passed_over = None, False, ()
+        for one in reversed(self._sets()):
+            if one.missing:
+                passed.append(PassedOver(*one.explained(self.folder)))
                 continue
-            self.passed_over = tuple(damaged)
-            return found
-        self.passed_over = tuple(damaged)
-        if not damaged:
-            return None
-        raise ArtifactError(
-            f"{self.folder}: none of its {len(damaged)} checkpoints is whole. What to try: put back a copy of one, or "
-            "delete the folder: the phase then starts from its beginning.",
-            *(item.reason for item in damaged),
-        )
+            states = _States(one, keep)
+            try:
+                found = _combined(states, combine)
+                break
+            except ArtifactError as error:
+                if states.damaged is None:
+                    raise  # what `combine` found
+                passed.append(PassedOver(states.damaged, str(error)))
+                damaged = True
+        self.passed_over = tuple(passed)
+        if found is None and damaged:
+            raise ArtifactError(
+                f"{self.folder}: none of its {len(passed)} checkpoints is whole. What to try: put back a copy of one,"
+                " or delete the folder: the phase then starts from its beginning.",
+                *(item.reason for item in passed),
+            )
+        return found
 
     def clear(self) -> tuple[Path, ...]:
         """Delete the checkpoints (a finished phase needs none), and the folder when it is then empty."""
-        removed = self._files()
+        removed = tuple(path for one in self._sets() for path in one.paths.values())
         atomic_write.clean_leftovers(self.folder)
         for path in removed:
             path.unlink(missing_ok=True)
@@ -91,32 +139,81 @@ class Checkpoints:
             self.folder.rmdir()
         return removed
 
-    def _files(self) -> tuple[Path, ...]:
+    def _sets(self) -> list[_Set]:
         """Oldest first."""
+        sets: dict[tuple[int, int, int], dict[int, Path]] = {}
         try:
-            names = [path for path in self.folder.iterdir() if _NAME.match(path.name) and not path.is_dir()]
+            for path in sorted(self.folder.iterdir()):
+                match = _NAME.match(path.name)
+                if match and not path.is_dir():
+                    epoch, step, part, parts = (int(digits or 1) for digits in match.groups())
+                    sets.setdefault((epoch, step, parts), {})[part] = path
         except (FileNotFoundError, NotADirectoryError):
-            return ()
+            return []
         except OSError as error:
             raise ArtifactError(f"{self.folder}: cannot be listed: {error.strerror}.") from error
-        return tuple(sorted(names, key=_place))
-
-    def _drop(self, newest: tuple[int, int]) -> None:
-        earlier = [path for path in self._files() if _place(path) < newest]
-        later = [path for path in self._files() if _place(path) > newest]
-        for path in later + earlier[: len(earlier) - (KEPT - 1)]:
-            with contextlib.suppress(OSError):  # one file too many harms nothing
-                path.unlink()
+        return [_Set((epoch, step), parts, paths) for (epoch, step, parts), paths in sorted(sets.items())]
 
 
-def _place(path: Path) -> tuple[int, int]:
-    match = _NAME.match(path.name)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+class _Set(NamedTuple):
+    """The files of one place, written as so many parts; `paths` by part, counted from 1."""
+
+    place: tuple[int, int]
+    parts: int
+    paths: dict[int, Path]
+
+    @property
+    def missing(self) -> list[int]:
+        return [part for part in range(1, self.parts + 1) if part not in self.paths]
+
+    def explained(self, folder: Path) -> tuple[Path, str]:
+        """The first file that is missing, and the sentence that says so."""
+        epoch, step = self.place
+        path = folder / f"{epoch:06d}-{step:08d}.{self.missing[0]}of{self.parts}.h5"
+        others = f" (and {len(self.missing) - 1} more)" if len(self.missing) > 1 else ""
+        return path, f"{path}: part {self.missing[0]} of {self.parts} is missing{others}: it was never finished."
 
 
-def _read(path: Path) -> StoredCheckpoint:
-    stored = artifact_file.read(path, kind=KIND)
-    epoch, step, state = (stored.tree.get(name) for name in ("epoch", "step", "state"))
-    if not isinstance(epoch, int) or not isinstance(step, int) or not isinstance(state, dict):
-        raise ArtifactError(f"{path}: its checksum is right, but it holds no epoch, step and state.")
-    return StoredCheckpoint(state, stored.header, epoch, step, path)
+class _States:
+    """The states of a set's parts, one after the other; `damaged` is the file that ended this."""
+
+    def __init__(self, files: _Set, keep: Keep | None) -> None:
+        self.files, self.keep = files, keep
+        self.header: Header | None = None
+        self.damaged: Path | None = None
+
+    def __iter__(self) -> Iterator[Tree]:
+        for part, path in sorted(self.files.paths.items()):
+            try:
+                header, state = self._read(part, path)
+            except ArtifactError:
+                self.damaged = path
+                raise
+            self.header = self.header or header
+            yield state
+            del state  # the next one comes before this would go
+
+    def _read(self, part: int, path: Path) -> tuple[Header, Tree]:
+        keep = self.keep
+        kept = None if keep is None else lambda place: place[0] != "state" or keep(place[1:])
+        tree, header = artifact_file.read(path, kind=KIND, keep=kept)
+        state = tree.get("state")
+        if not isinstance(state, dict) or "epoch" not in tree or "step" not in tree:
+            raise ArtifactError(f"{path}: its checksum is right, but it holds no epoch, step and state.")
+        found = (tree["epoch"], tree["step"], tree.get("part", 0), tree.get("parts", 1))
+        if found != (*self.files.place, part - 1, self.files.parts):
+            raise ArtifactError(
+                f"{path}: its name does not say what it holds (epoch {found[0]}, step {found[1]}, part {found[2]} of"
+                f" {found[3]}, counted from 0). What to try: give it its name back."
+            )
+        return header, state
+
+
+def _combined(states: _States, combine: Combine) -> StoredCheckpoint:
+    each = iter(states)
+    tree = combine(each)
+    states.keep = lambda _: False
+    for _ in each:  # a set is whole when all its parts are, also those that `combine` did not ask for
+        pass
+    assert states.header is not None
+    return StoredCheckpoint(tree, states.header, *states.files.place, min(states.files.paths.items())[1])

@@ -97,7 +97,10 @@ def _network_facts(file: Any) -> dict[str, str]:
 
 
 def _checkpoint_facts(file: Any) -> dict[str, str]:
-    return {name: _shown(file[name]) for name in ("epoch", "step") if name in file}
+    facts = {name: _shown(file[name]) for name in ("epoch", "step") if name in file}
+    if "part" in file and "parts" in file:
+        facts["part"] = f"{file['part'][()] + 1} of {file['parts'][()]}"
+    return facts
 
 
 def _run_facts(file: Any) -> dict[str, str]:

@@ -5,7 +5,6 @@ HDF5 calls it a user block and skips it, so h5dump and h5py open the file as it 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -30,22 +29,26 @@ class Block(NamedTuple):
     bytes: int
 
 
-def make(kind: str, image: bytes | memoryview) -> bytes:
-    """The header of a file of this kind whose HDF5 part is `image`."""
-    return _text(Block(FORMAT, kind, hashlib.sha256(image).hexdigest(), memoryview(image).nbytes))
+def make(kind: str, sha256: str, size: int) -> bytes:
+    """The header of a file of this kind whose HDF5 part has this checksum (hexadecimal) and so many bytes."""
+    return _text(Block(FORMAT, kind, sha256, size))
 
 
-def check(path: Path, content: memoryview) -> Block:
-    """The header of a file's content, when all of it is as it was written; ArtifactError says what is wrong."""
-    block = peek(path, bytes(content[:SIZE]), len(content))
-    if len(content) < SIZE + block.bytes:
-        raise ArtifactError(f"{path}: truncated: {len(content):,} of {SIZE + block.bytes:,} bytes. {_AGAIN}")
-    if len(content) > SIZE + block.bytes:
-        more = len(content) - SIZE - block.bytes
+def check_length(path: Path, start: bytes, size: int) -> Block:
+    """The header of a file of so many bytes that begins with `start`; ArtifactError says what is wrong."""
+    block = peek(path, start, size)
+    if size < SIZE + block.bytes:
+        raise ArtifactError(f"{path}: truncated: {size:,} of {SIZE + block.bytes:,} bytes. {_AGAIN}")
+    if size > SIZE + block.bytes:
+        more = size - SIZE - block.bytes
         raise ArtifactError(f"{path}: damaged: {more:,} bytes follow its {SIZE + block.bytes:,}. {_AGAIN}")
-    if hashlib.sha256(content[SIZE:]).hexdigest() != block.sha256:
-        raise ArtifactError(f"{path}: damaged: its checksum (sha256) differs from the one in its header. {_AGAIN}")
     return block
+
+
+def check_sum(path: Path, block: Block, sha256: str) -> None:
+    """ArtifactError when the checksum of a file's HDF5 part is not the one in its header."""
+    if sha256 != block.sha256:
+        raise ArtifactError(f"{path}: damaged: its checksum (sha256) differs from the one in its header. {_AGAIN}")
 
 
 def peek(path: Path, start: bytes, size: int) -> Block:

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.storage import artifact_file
 from app.storage.artifact_file import Provenance
-from app.storage.tree import Tree, Value
+from app.storage.tree import Tree, Value, merged
 
 KIND = "run"
 
@@ -74,18 +74,6 @@ class Results:
         except OSError:
             return (0, 0, 0)  # let `read` say what is wrong
         return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def merged(tree: Tree, changes: Tree) -> Tree:
-    """A new tree: `changes` over `tree`; new keys come last, arrays are shared."""
-    result: Tree = {key: merged(value, {}) if isinstance(value, dict) else value for key, value in tree.items()}
-    for key, value in changes.items():
-        older = result.get(key)
-        if isinstance(value, dict):
-            result[key] = merged(older if isinstance(older, dict) else {}, value)
-        else:
-            result[key] = value
-    return result
 
 
 def extended(table: Mapping[str, Value], columns: Mapping[str, Cells], start: int | None) -> dict[str, np.ndarray]:

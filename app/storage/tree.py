@@ -17,36 +17,62 @@ A key becomes a link name with `/`, `%`, NUL and lone surrogates written as % an
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import torch
+from app.storage.leaves import ARRAY_KINDS, Array, Later, Leaf, Scalar, decoded, encoded, encoded_list
 
-Scalar: TypeAlias = int | float | str | bool | None
-Value: TypeAlias = "Tree | torch.Tensor | np.ndarray | Scalar | list[Value]"
+Value: TypeAlias = "Tree | Array | Later | Scalar | list[Value]"
 Tree: TypeAlias = "dict[str, Value]"
+Place: TypeAlias = tuple[str, ...]
+Keep: TypeAlias = Callable[[Place], bool]
 
 # Deeper is a mistake (a dict that holds itself) or a file made to exhaust the stack.
 DEEPEST = 64
-_ARRAY_KINDS = "biufc"
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
-def write_tree(group: Any, tree: Tree) -> None:
-    """Write `tree` into an empty h5py group; TypeError names the place of a value that has no exact form in HDF5."""
-    _Writer().write(group.id, tree, (), 0)
+class Extent(NamedTuple):
+    """Where the values of a dataset belong in its HDF5 file, counted in bytes, and what gives them."""
+
+    offset: int
+    bytes: int
+    place: Place
+    content: Callable[[], np.ndarray]
 
 
-def read_tree(group: Any) -> Tree:
-    """The tree stored in an h5py group; ValueError names what `write_tree` would not have written."""
+def lay_out_tree(group: Any, tree: Tree) -> list[Extent]:
+    """Make the groups and datasets of `tree` in an empty h5py group; the values still to be put there, in tree order.
+
+    Raises TypeError with the place of a value that has no exact form in HDF5.
+    """
+    writer = _Writer()
+    writer.write(group.id, tree, (), 0)
+    return writer.extents
+
+
+def read_tree(group: Any, keep: Keep | None = None) -> Tree:
+    """The tree stored in an h5py group, of its leaves those whose place `keep` takes; a list is one leaf.
+
+    Raises ValueError for what `lay_out_tree` would not have made.
+    """
     from h5py import h5g
 
     # A file's own id does not know the order of its links, the root group does.
-    return _Reader().read_dict(h5g.open(group.id, b"."), "", 0)
+    return _Reader().read_dict(h5g.open(group.id, b"."), (), 0, keep)
+
+
+def merged(tree: Tree, changes: Tree) -> Tree:
+    """A new tree: `changes` over `tree`; new keys come last, arrays are shared."""
+    result: Tree = {key: merged(value, {}) if isinstance(value, dict) else value for key, value in tree.items()}
+    for key, value in changes.items():
+        older = result.get(key)
+        if isinstance(value, dict):
+            result[key] = merged(older if isinstance(older, dict) else {}, value)
+        else:
+            result[key] = value
+    return result
 
 
 def escape(key: str) -> str:
@@ -61,36 +87,29 @@ def unescape(name: str) -> str:
     return "" if name == "%" else re.sub("%([0-9A-F]{4})", lambda digits: chr(int(digits[1], 16)), name)
 
 
+def shown(place: Place) -> str:
+    """A place in a tree as a user reads it."""
+    return "/".join(place) or "the tree"
+
+
 def _escaped(match: re.Match[str]) -> str:
     return f"%{ord(match[0]):04X}"
 
 
-def tensor_bytes(tensor: torch.Tensor) -> tuple[np.ndarray, str | None]:
-    """A tensor's values as a contiguous array, and the name of its dtype where numpy has none (bf16, float8)."""
-    import torch
-
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        raise TypeError(f"a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; expected a dense one")
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    try:
-        return plain.numpy(), None
-    except TypeError:
-        unsigned = torch.from_numpy(np.empty(0, _UNSIGNED[plain.element_size()])).dtype
-        return plain.view(unsigned).numpy(), str(plain.dtype).removeprefix("torch.")
-
-
 class _Writer:
-    """Writes trees through h5py's low-level calls: a dataset costs 50 us instead of 200."""
+    """Makes datasets through h5py's low-level calls (50 us instead of 200), each with its room but without values."""
 
     def __init__(self) -> None:
         from h5py import h5d, h5g, h5p, h5s
 
         self.h5d, self.h5g, self.h5s = h5d, h5g, h5s
+        self.extents: list[Extent] = []
         self.types: dict[np.dtype, Any] = {}
         self.scalar = h5s.create(h5s.SCALAR)
         self.dataset_rules = h5p.create(h5p.DATASET_CREATE)
         self.dataset_rules.set_obj_track_times(False)  # the same tree gives the same bytes
         self.dataset_rules.set_layout(h5d.CONTIGUOUS)
+        self.dataset_rules.set_alloc_time(h5d.ALLOC_TIME_EARLY)
         self.dataset_rules.set_fill_time(h5d.FILL_TIME_NEVER)
         self.group_rules = h5p.create(h5p.GROUP_CREATE)
         self.group_rules.set_obj_track_times(False)
@@ -98,15 +117,15 @@ class _Writer:
         self.link_rules = h5p.create(h5p.LINK_CREATE)
         self.link_rules.set_char_encoding(1)  # UTF-8
 
-    def write(self, group: Any, tree: Tree, place: tuple[str, ...], depth: int) -> None:
+    def write(self, group: Any, tree: Tree, place: Place, depth: int) -> None:
         if depth > DEEPEST:
-            raise TypeError(f"{_shown(place)}: more than {DEEPEST} levels")
+            raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
         for key, value in tree.items():
             if not isinstance(key, str):
-                raise TypeError(f"{_shown(place)}: the key {key!r} is a {type(key).__name__}, expected a str")
+                raise TypeError(f"{shown(place)}: the key {key!r} is a {type(key).__name__}, expected a str")
             self.value(group, escape(key).encode(), value, (*place, key), depth)
 
-    def value(self, group: Any, name: bytes, value: Value, place: tuple[str, ...], depth: int) -> None:
+    def value(self, group: Any, name: bytes, value: Value, place: Place, depth: int) -> None:
         if isinstance(value, dict):
             self.write(self.group(group, name), value, place, depth + 1)
         elif isinstance(value, list):
@@ -116,37 +135,36 @@ class _Writer:
             self.h5d.create(group, name, self.type(np.dtype("f8")), space, self.dataset_rules, self.link_rules)
         else:
             try:
-                array, kind, torch_dtype = _leaf(value)
+                leaf = encoded(value)
             except TypeError as error:
-                raise TypeError(f"{_shown(place)}: {error}") from None
-            dataset = self.array(group, name, array)
-            if kind:
-                self.mark(dataset, b"type", kind)
-            if torch_dtype:
-                self.mark(dataset, b"torch_dtype", torch_dtype)
+                raise TypeError(f"{shown(place)}: {error}") from None
+            self.leaf(group, name, leaf, place)
 
-    def list(self, group: Any, name: bytes, value: list[Value], place: tuple[str, ...], depth: int) -> None:
-        column = _column(value)
+    def list(self, group: Any, name: bytes, value: list[Value], place: Place, depth: int) -> None:
+        column = encoded_list(value)
         if column is not None:
-            self.mark(self.array(group, name, column), b"type", "list")
+            self.leaf(group, name, column, place)
             return
         items = self.group(group, name)
         self.mark(items, b"type", "list")
         if depth > DEEPEST:
-            raise TypeError(f"{_shown(place)}: more than {DEEPEST} levels")
+            raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
         for number, item in enumerate(value):
             self.value(items, str(number).encode(), item, (*place, str(number)), depth + 1)
 
     def group(self, group: Any, name: bytes) -> Any:
         return self.h5g.create(group, name, lcpl=self.link_rules, gcpl=self.group_rules)
 
-    def array(self, group: Any, name: bytes, array: np.ndarray) -> Any:
-        space = self.h5s.create_simple(array.shape) if array.ndim else self.scalar
-        kind = self.type(array.dtype)
-        dataset = self.h5d.create(group, name, kind, space, self.dataset_rules, self.link_rules)
-        if array.size:
-            dataset.write(self.h5s.ALL, self.h5s.ALL, array, kind)
-        return dataset
+    def leaf(self, group: Any, name: bytes, leaf: Leaf, place: Place) -> None:
+        space = self.h5s.create_simple(leaf.shape) if leaf.shape else self.scalar
+        dataset = self.h5d.create(group, name, self.type(leaf.dtype), space, self.dataset_rules, self.link_rules)
+        size = dataset.get_storage_size()
+        if size:
+            self.extents.append(Extent(dataset.get_offset(), size, place, leaf.content))
+        if leaf.kind:
+            self.mark(dataset, b"type", leaf.kind)
+        if leaf.torch_dtype:
+            self.mark(dataset, b"torch_dtype", leaf.torch_dtype)
 
     def mark(self, thing: Any, name: bytes, text: str) -> None:
         from h5py import h5a
@@ -167,76 +185,8 @@ class _Writer:
         return self.types[dtype]
 
 
-def _leaf(value: Value) -> tuple[np.ndarray, str | None, str | None]:
-    """What to store for one value: array, `type` attribute, `torch_dtype` attribute."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        array, torch_dtype = tensor_bytes(value)
-        return array, "tensor", torch_dtype
-    if isinstance(value, np.ndarray):
-        return _checked(value), None if value.ndim else "array", None
-    if isinstance(value, str):
-        plain = _plain_text(value)
-        if plain is not None:
-            return np.array(plain), None, None
-        return np.frombuffer(value.encode("utf-8", "surrogatepass"), np.uint8), "text", None
-    if isinstance(value, bool | float):
-        return np.array(value, bool if isinstance(value, bool) else np.float64), None, None
-    if isinstance(value, int):
-        return np.array(value, _integer_type([value])), None, None
-    raise TypeError(
-        f"a {type(value).__name__}; expected a dict, tensor, array, int, float, str, bool, None or a list of these"
-    )
-
-
-def _checked(array: np.ndarray) -> np.ndarray:
-    if type(array) not in (np.ndarray, np.memmap):
-        raise TypeError(f"a {type(array).__name__}; expected a plain numpy array")
-    if array.dtype.kind not in _ARRAY_KINDS or array.dtype.itemsize > (16 if array.dtype.kind == "c" else 8):
-        raise TypeError(f"an array of dtype {array.dtype}; expected numbers or bool (texts go in a list of str)")
-    return np.asarray(array, order="C")
-
-
-def _plain_text(text: str) -> bytes | None:
-    """UTF-8 of a text, or None where a text of fixed length in HDF5 would not come back the same."""
-    if not text or "\0" in text:
-        return None
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return None
-
-
-def _integer_type(values: list[int]) -> type[np.integer]:
-    low, high = min(values), max(values)
-    if low >= -(2**63) and high < 2**63:
-        return np.int64
-    if low >= 0 and high < 2**64:
-        return np.uint64
-    raise TypeError(f"an integer beyond 64 bit ({low if low < 0 else high})")
-
-
-def _column(values: list[Value]) -> np.ndarray | None:
-    """A list of scalars of one type as an array, None where it needs a group (mixed, nested, empty, awkward texts)."""
-    kinds = {type(value) for value in values}
-    if len(kinds) != 1:
-        return None
-    kind = kinds.pop()
-    if kind is bool or kind is float:
-        return np.array(values, kind)
-    if kind is int:
-        try:
-            return np.array(values, _integer_type(values))  # type: ignore[arg-type]
-        except TypeError:
-            return None
-    if kind is str:
-        texts = [_plain_text(value) for value in values]  # type: ignore[arg-type]
-        return None if None in texts else np.array(texts)
-    return None
-
-
 class _Reader:
-    """Reads what `_Writer` wrote, and refuses links, layouts and types that it does not write."""
+    """Reads what `_Writer` made, and refuses links, layouts and types that it does not make."""
 
     def __init__(self) -> None:
         from h5py import h5a, h5d, h5g, h5l, h5o, h5s
@@ -244,52 +194,62 @@ class _Reader:
         self.h5a, self.h5d, self.h5g, self.h5l, self.h5o, self.h5s = h5a, h5d, h5g, h5l, h5o, h5s
         self.seen: set[int] = set()
 
-    def read_dict(self, group: Any, place: str, depth: int) -> Tree:
-        return {unescape(name): value for name, value in self.items(group, place, depth)}
+    def read_dict(self, group: Any, place: Place, depth: int, keep: Keep | None) -> Tree:
+        tree: Tree = {}
+        for name, thing in self.members(group, place, depth):
+            where = (*place, unescape(name))
+            if keep is None or self.is_dict(thing) or keep(where):
+                tree[where[-1]] = self.value(thing, where, depth, keep)
+        return tree
 
-    def items(self, group: Any, place: str, depth: int) -> Iterator[tuple[str, Value]]:
+    def read_list(self, group: Any, place: Place, depth: int) -> list[Value]:
+        return [self.value(thing, (*place, name), depth, None) for name, thing in self.members(group, place, depth)]
+
+    def members(self, group: Any, place: Place, depth: int) -> Iterator[tuple[str, Any]]:
         from h5py import h5
 
         if depth > DEEPEST:
-            raise ValueError(f"{place}: more than {DEEPEST} levels")
+            raise ValueError(f"{shown(place)}: more than {DEEPEST} levels")
         names: list[bytes] = []
         ordered = group.get_create_plist().get_link_creation_order()
         group.links.iterate(names.append, idx_type=h5.INDEX_CRT_ORDER if ordered else h5.INDEX_NAME)
         for raw in names:
             name = raw.decode()
-            where = f"{place}/{name}"
             # A soft or external link may lead to any file of this machine.
             link = group.links.get_info(raw)
             if link.type != self.h5l.TYPE_HARD:
-                raise ValueError(f"{where}: a link to somewhere else")
+                raise ValueError(f"{shown((*place, name))}: a link to somewhere else")
             if link.u in self.seen:  # a ring, or one dataset under a thousand names
-                raise ValueError(f"{where}: stored under another name as well")
+                raise ValueError(f"{shown((*place, name))}: stored under another name as well")
             self.seen.add(link.u)
-            yield name, self.value(self.h5o.open(group, raw), where, depth)
+            yield name, self.h5o.open(group, raw)
 
-    def value(self, thing: Any, place: str, depth: int) -> Value:
-        kind = self.marked(thing, b"type")
+    def is_dict(self, thing: Any) -> bool:
+        return isinstance(thing, self.h5g.GroupID) and self.marked(thing, b"type") != "list"
+
+    def value(self, thing: Any, place: Place, depth: int, keep: Keep | None) -> Value:
+        if self.is_dict(thing):
+            return self.read_dict(thing, place, depth + 1, keep)
         if isinstance(thing, self.h5g.GroupID):
-            if kind == "list":
-                return [item for _, item in self.items(thing, place, depth + 1)]
-            return self.read_dict(thing, place, depth + 1)
+            return self.read_list(thing, place, depth + 1)
         if not isinstance(thing, self.h5d.DatasetID):
-            raise ValueError(f"{place}: neither a group nor a dataset")
+            raise ValueError(f"{shown(place)}: neither a group nor a dataset")
         if thing.get_space().get_simple_extent_type() == self.h5s.NULL:
             return None
-        return _decoded(self.array(thing, place), kind, self.marked(thing, b"torch_dtype"), place)
+        kind, torch_dtype = self.marked(thing, b"type"), self.marked(thing, b"torch_dtype")
+        return decoded(self.array(thing, place), kind, torch_dtype, shown(place))
 
-    def array(self, dataset: Any, place: str) -> np.ndarray:
+    def array(self, dataset: Any, place: Place) -> np.ndarray:
         shape, dtype = dataset.shape, dataset.dtype
         rules = dataset.get_create_plist()
         if rules.get_layout() != self.h5d.CONTIGUOUS or rules.get_external_count():
-            raise ValueError(f"{place}: values stored in chunks or in another file")
-        if dtype.kind not in _ARRAY_KINDS + "S":
-            raise ValueError(f"{place}: values of type {dtype}")
+            raise ValueError(f"{shown(place)}: values stored in chunks or in another file")
+        if dtype.kind not in ARRAY_KINDS + "S":
+            raise ValueError(f"{shown(place)}: values of type {dtype}")
         bytes_needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
         # Bounds the memory by the file's own size; HDF5 itself would invent values that are not stored.
         if dataset.get_storage_size() != bytes_needed:
-            raise ValueError(f"{place}: {dataset.get_storage_size()} bytes stored, {bytes_needed} expected")
+            raise ValueError(f"{shown(place)}: {dataset.get_storage_size()} bytes stored, {bytes_needed} expected")
         array = np.empty(shape, dtype)
         if array.size:
             dataset.read(self.h5s.ALL, self.h5s.ALL, array, dataset.get_type())
@@ -304,31 +264,3 @@ class _Reader:
         word = np.empty((), attribute.dtype)
         attribute.read(word, attribute.get_type())
         return word.item().decode()
-
-
-def _decoded(array: np.ndarray, kind: str | None, torch_dtype: str | None, place: str) -> Value:
-    if kind == "tensor":
-        return _tensor(array, torch_dtype, place)
-    if kind == "text":
-        return array.tobytes().decode("utf-8", "surrogatepass")
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8").tolist()
-    if kind == "list":
-        return array.tolist()
-    return array if array.ndim or kind == "array" else array.item()
-
-
-def _tensor(array: np.ndarray, torch_dtype: str | None, place: str) -> torch.Tensor:
-    import torch
-
-    tensor = torch.from_numpy(array)
-    if torch_dtype is None:
-        return tensor
-    dtype = getattr(torch, torch_dtype, None)
-    if not isinstance(dtype, torch.dtype) or dtype.itemsize != array.dtype.itemsize:
-        raise ValueError(f"{place}: this torch has no dtype {torch_dtype}")
-    return tensor.view(dtype)
-
-
-def _shown(place: tuple[str, ...]) -> str:
-    return "/".join(place) or "the tree"

@@ -68,6 +68,19 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert f".b.h5.{dead}.part" not in os.listdir(tmp_path)
 
 
+def test_what_goes_wrong_while_it_is_filled_leaves_the_older_file(tmp_path):
+    (tmp_path / "a").write_text("older")
+
+    def fill(descriptor):
+        atomic_write.write_all(descriptor, b"half")
+        raise RuntimeError("the rest is gone")
+
+    with pytest.raises(RuntimeError, match="the rest is gone"):
+        atomic_write.replace_by(tmp_path / "a", 8, fill)
+    assert (tmp_path / "a").read_text() == "older"
+    assert os.listdir(tmp_path) == ["a"]
+
+
 def test_a_missing_folder_is_a_clear_error(tmp_path):
     with pytest.raises(MachineError, match=r"none/a: cannot be written: No such file.*3 bytes were needed"):
         atomic_write.replace(tmp_path / "none" / "a", [b"abc"])

@@ -56,6 +56,12 @@ def test_a_checkpoint(tmp_path):
     lines = describe(path)
     assert (facts(lines)["kind"], facts(lines)["epoch"], facts(lines)["step"]) == ("checkpoint", "3", "120")
     assert any(line.startswith("state/a/b ") for line in lines)
+    assert "part" not in facts(lines)
+
+
+def test_a_part_of_a_checkpoint(tmp_path):
+    path = Checkpoints(tmp_path).write({}, provenance=PROVENANCE, phase="t", epoch=3, step=1, part=1, parts=4)
+    assert facts(describe(path))["part"] == "2 of 4"
 
 
 def test_a_run(tmp_path):

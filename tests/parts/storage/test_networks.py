@@ -8,7 +8,8 @@ import torch
 from app.errors import ArtifactError
 from app.storage import artifact_file
 from app.storage.artifact_file import Provenance
-from app.storage.networks import read_network, write_network
+from app.storage.leaves import Later
+from app.storage.networks import read_architecture, read_network, write_network
 
 PROVENANCE = Provenance("phalanx", "0.1.0", "", "run", "teacher")
 
@@ -48,9 +49,24 @@ def test_a_user_finds_each_weight_by_its_name(tmp_path):
         assert np.array_equal(file["weights"]["3.weight"], network[3].weight.detach())
 
 
-def test_what_is_no_tensor_is_refused(tmp_path):
-    with pytest.raises(TypeError, match="weights/a: a float"):
-        write_network(tmp_path / "a.h5", {"a": 1.0}, {}, {}, PROVENANCE)
+def test_weights_come_later_and_are_read_by_name(tmp_path):
+    network, path = a_network(), tmp_path / "a.h5"
+    weights = {
+        name: Later(tuple(weight.shape), weight.dtype, weight.clone) for name, weight in network.state_dict().items()
+    }
+    write_network(path, weights, {"kind": "convnet"}, {"accuracy": 0.97}, PROVENANCE)
+    found = read_network(path, keep=lambda name: name.startswith("3."))
+    assert list(found.weights) == ["3.weight", "3.bias"]
+    assert torch.equal(found.weights["3.weight"], network[3].weight)
+    assert (found.architecture, found.extras) == ({"kind": "convnet"}, {"accuracy": 0.97})
+    without = read_architecture(path)
+    assert without == found._replace(weights={})
+
+
+@pytest.mark.parametrize("value", [1.0, Later((), np.dtype("f4"), lambda: np.float32(1))])
+def test_what_is_no_tensor_is_refused(tmp_path, value):
+    with pytest.raises(TypeError, match=f"weights/a: a {type(value).__name__}, expected a tensor"):
+        write_network(tmp_path / "a.h5", {"a": value}, {}, {}, PROVENANCE)
 
 
 def test_another_kind_is_refused(tmp_path):

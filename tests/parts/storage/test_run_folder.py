@@ -65,6 +65,16 @@ def test_clearing_takes_everything_of_ours(folder):
     assert os.listdir(folder.path) == []
 
 
+def test_parts_of_a_checkpoint_are_seen_and_cleared(folder):
+    folder.create()
+    assert not folder.has_checkpoints("teacher")
+    checkpoints = Checkpoints(folder.checkpoints("teacher"))
+    checkpoints.write({}, provenance=PROVENANCE, phase="teacher", epoch=0, step=1, part=1, parts=2)
+    assert folder.has_checkpoints("teacher")
+    assert [path.name for path in folder.clear().removed] == ["000000-00000001.2of2.h5"]
+    assert os.listdir(folder.path) == []
+
+
 def test_clearing_leaves_what_is_a_strangers(folder):
     fill(folder)
     strangers = {

@@ -1,5 +1,6 @@
 """A tree comes back from HDF5 as it was: values to the bit, types, shapes, order of the keys."""
 
+import io
 import math
 import subprocess
 import sys
@@ -12,16 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from app.storage.tree import escape, read_tree, unescape, write_tree
+from app.storage.image import Image
+from app.storage.tree import escape, read_tree, unescape
 
 
-def memory_file():
-    return h5py.File("tree", "w", driver="core", backing_store=False, track_order=True)
+def stored(tree):
+    """A tree as an open HDF5 file in memory."""
+    content = io.BytesIO()
+    Image(tree, {}).stream(content.write)
+    return h5py.File(content, "r")
 
 
 def round_trip(tree):
-    with memory_file() as file:
-        write_tree(file, tree)
+    with stored(tree) as file:
         return read_tree(file)
 
 
@@ -149,8 +153,7 @@ def test_a_key_is_a_link_name_that_hdf5_takes(key):
 
 
 def test_a_reader_with_plain_h5py_sees_names_and_values():
-    with memory_file() as file:
-        write_tree(file, {"weights": {"0.conv.weight": torch.ones(2, 3)}, "seed": 7, "name": "digits"})
+    with stored({"weights": {"0.conv.weight": torch.ones(2, 3)}, "seed": 7, "name": "digits"}) as file:
         assert file["weights/0.conv.weight"][:].tolist() == [[1, 1, 1], [1, 1, 1]]
         assert file["weights/0.conv.weight"].chunks is None
         assert file["seed"][()] == 7
@@ -215,17 +218,18 @@ def test_a_file_that_leads_elsewhere_is_refused(tmp_path):
         path = tmp_path / f"{name}.h5"
         with h5py.File(path, "w") as file:
             make(file)
-        with h5py.File(path, "r") as file, pytest.raises(ValueError, match="/a|/b"):
+        with h5py.File(path, "r") as file, pytest.raises(ValueError, match="^(a|b|a/b): "):
             read_tree(file)
 
 
 def test_results_are_read_without_torch(tmp_path):
     program = (
-        "import sys, h5py, numpy as np\n"
-        "from app.storage.tree import read_tree, write_tree\n"
-        "file = h5py.File('x', 'w', driver='core', backing_store=False)\n"
-        "write_tree(file, {'loss': np.ones(3), 'n': 1})\n"
-        "assert read_tree(file)['loss'].sum() == 3\n"
+        "import io, sys, h5py, numpy as np\n"
+        "from app.storage.image import Image\n"
+        "from app.storage.tree import read_tree\n"
+        "content = io.BytesIO()\n"
+        "Image({'loss': np.ones(3), 'n': 1}, {}).stream(content.write)\n"
+        "assert read_tree(h5py.File(content, 'r'))['loss'].sum() == 3\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
