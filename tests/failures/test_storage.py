@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.storage.checkpoints import Checkpoints
+from app.storage.checkpoints import Checkpoints, merge_parts
 
 KILLS = 50
 
@@ -21,20 +21,28 @@ import numpy as np
 from app.storage.artifact_file import Provenance
 from app.storage.checkpoints import Checkpoints
 checkpoints = Checkpoints(Path(sys.argv[1]))
+parts = int(sys.argv[2])
 newest = checkpoints.newest()
 step = newest.step if newest else 0
+checkpoints.drop(step // 7, step)
 while True:
     step += 1
-    tree = {"w": np.full(100_000, float(step)), "step": step}
     provenance = Provenance("phalanx", "0", "", "run", "teacher")
-    checkpoints.write(tree, provenance=provenance, phase="teacher", epoch=step // 7, step=step)
+    for number in range(parts):
+        part = (number + int(sys.argv[3])) % parts  # ranks are done in any order
+        tree = {"w": {str(part): np.full(100_000 // parts, float(step))}, "step": step, "start": sys.argv[3]}
+        checkpoints.write(
+            tree, provenance=provenance, phase="teacher", epoch=step // 7, step=step, part=part, parts=parts
+        )
+    checkpoints.drop(step // 7, step)
     print(step, flush=True)
 """
 
 
-def killed_after(folder, chosen):
+def killed_after(folder, parts, start, chosen):
     """Let a process write checkpoints, kill it at a random moment; the last step that it reported as written."""
-    with subprocess.Popen([sys.executable, "-c", WRITER, folder], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", WRITER, folder, str(parts), str(start)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         first = process.stdout.readline()
         try:
             process.wait(timeout=chosen.uniform(0, 0.06))
@@ -45,24 +53,34 @@ def killed_after(folder, chosen):
     return int(said[-2])  # what follows the last line break is a torn line
 
 
+def of_one_start(states):
+    """The parts as one state; none may be left from an earlier start."""
+    each = list(states)
+    assert len({state["start"] for state in each}) == 1
+    return merge_parts(each)
+
+
 @pytest.mark.slow
-def test_after_any_kill_the_newest_checkpoint_is_whole_and_none_is_lost(tmp_path):
+@pytest.mark.parametrize("parts", [1, 3])
+def test_after_any_kill_the_newest_checkpoint_is_whole_and_none_is_lost(tmp_path, parts):
     chosen = random.Random(11)
     folder = tmp_path / "teacher"
     newest = 0
-    for _ in range(KILLS):
-        reported = killed_after(folder, chosen)
+    for start in range(KILLS):
+        reported = killed_after(folder, parts, start, chosen)
         checkpoints = Checkpoints(folder)
-        found = checkpoints.newest()
+        found = checkpoints.newest(of_one_start)
         assert found.step >= reported > newest
-        assert checkpoints.passed_over == ()  # no file is ever half there
+        # No file is ever half there, and of a set that was not finished nothing is damaged.
+        assert [item.reason for item in checkpoints.passed_over if "never finished" not in item.reason] == []
         assert found.tree["step"] == found.step
         assert found.epoch == found.step // 7
-        assert (found.tree["w"] == found.step).all()
+        assert len(found.tree["w"]) == parts
+        assert all((part == found.step).all() for part in found.tree["w"].values())
         newest = found.step
     kept = Checkpoints(folder)
     kept.write({}, provenance=found.header.provenance, phase="teacher", epoch=newest, step=newest)
-    assert len(os.listdir(folder)) == 2  # the temporary files of the killed are gone too
+    assert len(os.listdir(folder)) == 1 + parts  # the temporary files of the killed are gone too
     assert kept.newest().epoch == newest
 
 
@@ -159,6 +177,21 @@ def test_a_read_only_file_system(tmp_path):
     first, second = run(program, tmp_path, prefix).splitlines()
     assert "a.h5: cannot be written: Read-only file system" in first
     assert "run: cannot be made or written in: Read-only file system" in second
+
+
+def test_a_full_disk_is_found_before_anything_is_fetched(tmp_path):
+    program = (
+        "from app.storage.leaves import Later\n"
+        "def fetch(): print('fetched'); return np.zeros(1_000_000)\n"
+        "write(1000)\n"
+        "tree = {'w': Later((1_000_000,), np.dtype('f8'), fetch)}\n"
+        "try: artifact_file.write(path, tree, kind='state', provenance=provenance)\n"
+        "except MachineError as error: print(error)\n"
+        "remaining()"
+    )
+    message, left = run(program, tmp_path, with_own_file_system(tmp_path, "size=1m")).splitlines()
+    assert "No space left on device; 8,00" in message
+    assert left == "whole 1000 ['a.h5']"
 
 
 def test_a_limit_of_file_sizes(tmp_path):
