@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
+from app.plan.expected import Expected, expected
 from app.plan.microbatches import microbatch_sizes
-from app.plan.schedules import make_schedule
-from app.plan.simulation import Simulation, simulate
 from app.plan.times import LayerTime, chunk_times, seconds
 
 WORTH_SAYING = 0.05  # a share of the predicted step
@@ -20,14 +19,14 @@ def predict(
     *,
     transfer: float = 0.0,
     recompute: bool = False,
-) -> Simulation:
+) -> Expected:
     """How a replica plays a batch of microbatches of these sizes; uneven ones as if all had their mean.
 
     transfer: seconds of a message between stages. Collective over: none.
     """
     samples = sum(microbatch_sizes) / len(microbatch_sizes)
-    actions = make_schedule(schedule, stages=stages, microbatches=len(microbatch_sizes), chunks=len(cut) // stages)
-    return simulate(actions, chunk_times(layers, cut, samples, recompute=recompute), transfer)
+    times = chunk_times(layers, cut, samples, recompute=recompute)
+    return expected(times, schedule, stages, len(microbatch_sizes), transfer)
 
 
 def step_seconds(
@@ -67,7 +66,7 @@ def advice(
     Collective over: none.
     """
 
-    def played(size: int) -> Simulation:
+    def played(size: int) -> Expected:
         sizes = microbatch_sizes(batch_size, size)[::replicas]
         return predict(layers, cut, schedule, stages, sizes, transfer=transfer, recompute=recompute)
 

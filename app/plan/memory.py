@@ -33,14 +33,18 @@ class Kept(NamedTuple):
 
 
 def kept_by(actions: Iterable[Action], chunk: int) -> set[Kept]:
-    """What a chunk keeps at one time or another while its stage plays these actions."""
+    """The most a chunk keeps while its stage plays these actions: neither count is larger at another time."""
     now, found = Kept(0, 0), set()
     for action in actions:
         if action.chunk == chunk and action.kind in CHANGES:
             change = CHANGES[action.kind]
             now = Kept(now.in_flight + change.in_flight, now.pending + change.pending)
             found.add(now)
-    return found
+    return {one for one in found if not any(_less(one, other) for other in found)}
+
+
+def _less(one: Kept, other: Kept) -> bool:
+    return one != other and one.in_flight <= other.in_flight and one.pending <= other.pending
 
 
 CHANGES = {FORWARD: Kept(1, 0), BACKWARD: Kept(-1, 1), WEIGHTS: Kept(0, -1)}

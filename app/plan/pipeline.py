@@ -70,7 +70,7 @@ def _outlook(given: Input, grid: Grid, phase: Train) -> _Outlook:
     layout = Division(given, grid, phase, layers, shape).layout()
     most = max(layout.shares) * grid.stages
     uneven = f", the busiest with {most:.2f} x the mean work" if most > 1.1 else ""
-    return _Outlook(layout.simulation.bubble, layout.simulation.seconds, uneven)
+    return _Outlook(layout.expected.bubble, layout.expected.seconds, uneven)
 
 
 def _advice(given: Input, grid: Grid, phase: Train, now: _Outlook) -> str:

@@ -9,7 +9,7 @@ from app.plan.advice import advice
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
 from app.plan.plan import Plan, loss_of
-from app.plan.stages import Division, Layout, alike, costs_of, sample_shape_of
+from app.plan.stages import Division, Layout, alike, costs_of, own_sizes, sample_shape_of
 from app.plan.times import estimated, transfer_s
 
 SHOWN_MICROBATCHES, SHOWN_STAGES = 12, 4  # a schedule of at most so many is printed
@@ -129,10 +129,9 @@ def _pipeline_lines(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None
     """What each stage of a replica holds, and what is expected of the pipeline."""
     given, grid = plan.input, plan.grid
     if layers is None or layout is None:
-        simulation = alike(given, grid, phase)
         return [
             f"  the network is cut into {grid.chunks} chunks when the run starts; were they alike, the ranks would wait"
-            f" {simulation.bubble:.0%} of a step ({plan.schedule})"
+            f" {alike(given, grid, phase).bubble:.0%} of a step ({plan.schedule})"
         ]
     later = ['  cut = "measured": by measured times when the run starts; this is by estimated ones']
     times, cut = [estimated(layer) for layer in layers], layout.cut
@@ -151,14 +150,14 @@ def _pipeline_lines(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None
         *(later if given.grid.cut == "measured" else []),
         *(_stage_line(plan, layers, layout, stage) for stage in range(grid.stages)),
         *(f"  {line}" for line in expected),
-        *_schedule_lines(plan, layout),
+        *_schedule_lines(plan, phase),
     ]
 
 
 def _stage_line(plan: Plan, layers: Sequence[LayerCost], layout: Layout, stage: int) -> str:
     chunks = plan.grid.chunks_of(stage)
     pieces = [layout.cut[chunk] for chunk in chunks]
-    flying = " + ".join(str(layout.simulation.in_flight[chunk]) for chunk in chunks)
+    flying = " + ".join(str(layout.in_flight[chunk]) for chunk in chunks)
     return (
         f"  stage {stage}: {', '.join(_span(layers, piece) for piece in pieces)}; {layout.shares[stage]:.0%} of the"
         f" time, {layout.parameters[stage]:,} parameters; {_held_text(layout, stage)} ({flying} in flight)"
@@ -170,11 +169,14 @@ def _span(layers: Sequence[LayerCost], piece: range) -> str:
     return first if first == last else f"{first}..{last}"
 
 
-def _schedule_lines(plan: Plan, layout: Layout) -> list[str]:
-    microbatches = len({action.microbatch for action in layout.schedule[0]} - {-1})
-    if microbatches > SHOWN_MICROBATCHES or plan.grid.stages > SHOWN_STAGES:
+def _schedule_lines(plan: Plan, phase: Train) -> list[str]:
+    grid, count = plan.grid, len(own_sizes(phase, plan.grid.replicas))
+    if count > SHOWN_MICROBATCHES or grid.stages > SHOWN_STAGES:
         return []
-    return [f"  {plan.schedule}, in this order:", *(f"    {line}" for line in schedules.show(layout.schedule))]
+    actions = schedules.make_schedule(
+        plan.schedule, stages=grid.stages, microbatches=count, chunks=grid.chunks_per_stage
+    )
+    return [f"  {plan.schedule}, in this order:", *(f"    {line}" for line in schedules.show(actions))]
 
 
 __all__ = ["bytes_text", "costs_of", "folder_of", "operations_text", "show_plan"]

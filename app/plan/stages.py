@@ -10,27 +10,30 @@ from app.inputfile.models import Input
 from app.inputfile.phases import Evaluate, Train
 from app.plan import cut
 from app.plan.costs import LayerCost, layer_costs
+from app.plan.expected import Expected, expected
 from app.plan.grid import Grid
 from app.plan.memory import Held, Kept, Memory, kept_by
 from app.plan.microbatches import microbatch_sizes
-from app.plan.schedules import Schedule, make_schedule
-from app.plan.simulation import ChunkTimes, Simulation, simulate
+from app.plan.schedules import make_schedule
+from app.plan.simulation import ChunkTimes
 from app.plan.times import LayerTime, chunk_times, estimated, seconds, transfer_s
 
-LARGEST_SIMULATION = 60_000  # actions; beyond, fewer microbatches stand for all, as a pipeline repeats itself
+ENOUGH = 2  # microbatches a chunk, to see all that a schedule keeps
 MEBIBYTE = 1 << 20
 ALIKE = ChunkTimes(1.0, 1.0, 1.0)
 
 
 class Layout(NamedTuple):
-    """One train phase on a replica's stages; `parameters`, `held` and `shares` (of the replica's work) by stage."""
+    """One train phase on a replica's stages: `parameters`, `held`, and `shares` of the replica's work by stage;
+    `in_flight`, microbatches between forward and backward at most, by chunk.
+    """
 
     cut: tuple[range, ...]
     parameters: tuple[int, ...]
     held: tuple[Held, ...]
     shares: tuple[float, ...]
-    schedule: Schedule
-    simulation: Simulation
+    in_flight: tuple[int, ...]
+    expected: Expected
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,20 @@ class Division:
         samples = sum(sizes) / len(sizes)
         estimates = [estimated(layer) for layer in self.layers]
         times = chunk_times(estimates, pieces, samples, recompute=recomputes(self.given, grid))
-        schedule = _schedule(self.given, grid, len(sizes))
         work = [sum(sum(times[chunk]) for chunk in grid.chunks_of(stage)) for stage in range(grid.stages)]
         return Layout(
             pieces,
             tuple(sum(memory.parameters(pieces[c]) for c in grid.chunks_of(s)) for s in range(grid.stages)),
             self._by_stage(pieces),
             tuple(one / sum(work) for one in work),
-            schedule,
-            simulate(schedule, times, transfer_s(self.layers, pieces, samples)),
+            tuple(max(in_flight for in_flight, _ in counts) for counts in self._counts()),
+            expected(
+                times,
+                schedule_of(self.given, grid),
+                grid.stages,
+                len(sizes),
+                transfer_s(self.layers, pieces, samples),
+            ),
         )
 
     def _cut(self, times: Sequence[LayerTime] | None) -> tuple[range, ...]:
@@ -105,10 +113,11 @@ class Division:
         grid = self.grid
         if isinstance(self.phase, Evaluate):
             return []
-        microbatches = len(own_sizes(self.phase, grid.replicas))
-        schedule = _schedule(self.given, grid, microbatches)
+        microbatches, name = len(own_sizes(self.phase, grid.replicas)), schedule_of(self.given, grid)
+        few = min(microbatches, ENOUGH * grid.chunks)
+        schedule = make_schedule(name, stages=grid.stages, microbatches=few, chunks=grid.chunks_per_stage)
         # GPipe keeps every microbatch until the last forward; the others keep no more of many than of few
-        every = {Kept(microbatches, 0)} if schedule_of(self.given, grid) == "gpipe" else set()
+        every = {Kept(microbatches, 0)} if name == "gpipe" else set()
         return [kept_by(schedule[grid.stage_of(chunk)], chunk) | every for chunk in range(grid.chunks)]
 
     def _by_stage(self, pieces: Sequence[range]) -> tuple[Held, ...]:
@@ -205,17 +214,7 @@ def own_sizes(phase: Train | Evaluate, replicas: int) -> tuple[int, ...]:
     return microbatch_sizes(phase.batch_size, phase.microbatch)[::replicas]
 
 
-def alike(given: Input, grid: Grid, phase: Train) -> Simulation:
+def alike(given: Input, grid: Grid, phase: Train) -> Expected:
     """What is expected where the layers are not known: chunks that all take the same time."""
-    schedule = _schedule(given, grid, len(own_sizes(phase, grid.replicas)))
-    return simulate(schedule, [ALIKE] * grid.chunks)
-
-
-def _schedule(given: Input, grid: Grid, microbatches: int) -> Schedule:
-    enough = max(grid.chunks, LARGEST_SIMULATION // (8 * grid.chunks))
-    return make_schedule(
-        schedule_of(given, grid),
-        stages=grid.stages,
-        microbatches=min(microbatches, enough),
-        chunks=grid.chunks_per_stage,
-    )
+    microbatches = len(own_sizes(phase, grid.replicas))
+    return expected([ALIKE] * grid.chunks, schedule_of(given, grid), grid.stages, microbatches)
