@@ -12,8 +12,10 @@ from torch import nn
 from app.data.batches import Batch, Microbatch
 from app.learning.losses import loss
 from app.learning.optimizers import OptimizerOptions, make
+from app.learning.pipeline import Arrangement, Pipeline
 from app.learning.randomness import LayerRandomness
-from app.learning.step import Forward, TrainStep
+from app.learning.step import Sums, TrainStep
+from app.networks.shapes import Boundary
 from app.parallel.gradients import GradientSum
 from app.parallel.watchdog import Watchdog
 from app.report.timers import Timers
@@ -90,16 +92,25 @@ def training_step(case: Case, engine: GradientSum, rank: int, ranks: int) -> Cal
     torch.manual_seed(7)
     network = case.build()
     assert isinstance(network, nn.Sequential)
-    options = OptimizerOptions(momentum=MOMENTUM)
-    watchdog = Watchdog(rank, ranks, "", Path(), 0, print, sys.exit)
+    timers = Timers()
+    pipeline = Pipeline(
+        {0: network},
+        loss("cross_entropy"),
+        torch.device("cpu"),
+        entering={0: Boundary(case.sample, torch.float32)},
+        bf16=False,
+        arrangement=Arrangement(),
+        inbox=None,
+        timers=timers,
+    )
     step = TrainStep(
-        Forward(network, loss("cross_entropy"), torch.device("cpu"), bf16=False),
-        make("sgd", list(network.named_parameters()), options),
-        engine,
+        pipeline,
+        make("sgd", list(network.named_parameters()), OptimizerOptions(momentum=MOMENTUM)),
+        Sums({0: engine}, (), None),
         LayerRandomness(network, 7, "benchmark"),
         None,
-        Timers(),
-        watchdog,
+        timers,
+        Watchdog(rank, ranks, "", Path(), 0, print, sys.exit),
     )
     inputs, targets = data(case, rank)
     microbatch = Microbatch(rank, len(inputs), inputs, targets, np.arange(len(inputs)))
