@@ -90,8 +90,9 @@ class Pipeline:
         self.final = arrangement.stages * arrangement.chunks - 1
         self.bf16 = bf16
         self._loss = loss
-        # Autograd does not allow a layer to overwrite the leaf whose gradients we send back.
-        self._overwriting = {number for number, chunk in chunks.items() if _overwrites(chunk[0])}
+        # Autograd does not allow a layer to overwrite the leaf whose gradients we send back, nor a view of it;
+        # and who computes again needs the inputs as they were.
+        self._overwriting = {number for number, chunk in chunks.items() if _overwrites(chunk)}
         self.inbox = inbox
         self.timers, self.trace = timers, trace
 
@@ -131,7 +132,7 @@ class Pipeline:
         if received is None:
             assert microbatch.inputs is not None  # the first stage reads them
             received = microbatch.inputs.to(self.device, non_blocking=True)
-        if action.chunk in self._overwriting and received.requires_grad:
+        if action.chunk in self._overwriting:
             received = received.clone()
         with self.trace.event("forward", action.chunk, action.microbatch), precision(self.device, self.bf16):
             return self.chunks[action.chunk](received)
@@ -287,8 +288,14 @@ def precision(device: torch.device, bf16: bool) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
 
-def _overwrites(layer: nn.Module) -> bool:
-    return any(getattr(module, "inplace", False) for module in layer.modules())
+def _overwrites(chunk: nn.Sequential) -> bool:
+    """Whether a layer that works in place may get the chunk's inputs: what comes out of weights is a new tensor."""
+    for layer in chunk:
+        if any(getattr(module, "inplace", False) for module in layer.modules()):
+            return True
+        if any(True for _ in layer.parameters()):
+            return False
+    return False
 
 
 def _weight_gradients(pipeline: Pipeline) -> dict[int, WeightGradients]:
