@@ -7,6 +7,7 @@ Source: Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024: the split of the
 
 import math
 from collections.abc import Container
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -69,9 +70,10 @@ class _Layer:
         if not pieces or not (last or sum(map(self.rows, pieces)) >= ROWS):
             return
         del self.pieces[:count]
-        inputs, gradients = self.joined([p.inputs for p in pieces]), self.joined([p.gradients for p in pieces])
-        del pieces
-        self.add_(inputs, gradients)
+        # A layer may be applied several times in a microbatch, to inputs of other sizes each time.
+        for _, alike in groupby(pieces, lambda piece: piece.inputs.shape[1:]):
+            same = list(alike)
+            self.add_(self.joined([p.inputs for p in same]), self.joined([p.gradients for p in same]))
 
     def outputs(self, inputs: Tensor) -> Tensor:
         raise NotImplementedError
