@@ -174,8 +174,14 @@ def _alone(module: Any, shared: Container[nn.Parameter]) -> bool:
     """Whether all of the layer's gradients can be formed here."""
     if getattr(module, "padding_mode", "zeros") != "zeros" or isinstance(getattr(module, "padding", None), str):
         return False
-    hooks = module._forward_hooks or module._forward_pre_hooks  # of the user's: they may change inputs or weights
-    return not hooks and all(p.requires_grad and p not in shared for p in module.parameters())
+    if module._forward_hooks or module._forward_pre_hooks:  # of the user's: they may change inputs or weights
+        return False
+    return all(p.requires_grad and p not in shared and not _hooked(p) for p in module.parameters())
+
+
+def _hooked(parameter: nn.Parameter) -> bool:
+    """Whether the user wants to see or change the gradient that autograd brings."""
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)  # type: ignore[attr-defined]
 
 
 def _add_(parameter: nn.Parameter, gradient: Tensor) -> None:
