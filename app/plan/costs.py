@@ -8,7 +8,6 @@ of pooling, the masks of dropout. A layer's input counts to the layer, its outpu
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 from app.errors import InputError
@@ -43,19 +42,6 @@ def layer_costs(
     if kind not in COSTS:
         raise InputError(f"network {kind!r} is not a built-in kind ({', '.join(COSTS)}): its costs are not known")
     return COSTS[kind](**options, sample_shape=tuple(sample_shape), outputs=outputs)
-
-
-def seen(
-    name: str, parameters: int, tied_parameters: int, input_shape: Sequence[int], output_shape: Sequence[int]
-) -> LayerCost:
-    """What can be said of a layer of which only its parameters and shapes (without the batch dim) are known.
-
-    Each parameter is taken to be used once at each position of the output: at each pixel, at each element.
-    """
-    positions = prod(output_shape[1:]) if len(output_shape) == 3 else prod(output_shape[:-1])
-    kept = FLOAT * (prod(input_shape) + prod(output_shape))
-    operations = (parameters + tied_parameters) * positions
-    return LayerCost(name, parameters, tuple(output_shape), operations, kept, tied_parameters)
 
 
 def mlp(

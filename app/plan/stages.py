@@ -7,6 +7,7 @@ from typing import NamedTuple
 from app.errors import InputError
 from app.inputfile import models
 from app.inputfile.models import Input
+from app.inputfile.networks import Transformer
 from app.inputfile.phases import Evaluate, Train
 from app.plan import cut
 from app.plan.costs import LayerCost, layer_costs
@@ -193,10 +194,13 @@ def sample_shape_of(given: Input) -> tuple[int, ...] | None:
 
 def costs_of(given: Input) -> tuple[LayerCost, ...] | None:
     """The layers of a built-in network; None when the sample's shape or the outputs are not in the input file."""
-    shape = sample_shape_of(given)
-    if shape is None or given.data.classes is None or ".py:" in given.network.kind:
+    shape, network = sample_shape_of(given), given.network
+    outputs = given.data.classes
+    if outputs is None and isinstance(network, Transformer) and network.tied:
+        outputs = network.vocabulary
+    if shape is None or outputs is None or ".py:" in network.kind:
         return None
-    return layer_costs(given.network.kind, given.network.arguments(), shape, given.data.classes)
+    return layer_costs(network.kind, network.arguments(), shape, outputs)
 
 
 def schedule_of(given: Input, grid: Grid) -> str:

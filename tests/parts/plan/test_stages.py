@@ -113,6 +113,17 @@ def test_a_stage_without_the_owner_holds_a_tied_matrix_too():
     assert sum(whole.parameters) == sum(layer.parameters for layer in layers)
 
 
+def test_tied_weights_say_the_outputs():
+    text = TEXT.replace(
+        '"mlp"\nwidths = [32, 32, 32, 32, 32, 32, 32]', '"transformer"\nvocabulary = 50\npooling = "none"'
+    )
+    text = text.replace("classes = 10\n", "")
+    assert costs_of(read_input(text, "job.toml")) is None
+    tied = costs_of(read_input(text, "job.toml", ["network.tied=true"]))
+    assert tied is not None
+    assert tied[-1].output_shape == (32, 50)
+
+
 def test_a_network_too_large_for_one_rank_fits_two():
     wide = ("network.widths=[512, 512, 512, 512, 512, 512, 512]", 'grid.memory="16 MiB"')
     with pytest.raises(InputError, match=r"memory = 16 MiB.* would hold .* MiB .*stages = 2.* would fit"):
