@@ -256,14 +256,17 @@ class Gradients:
         if key in self._again:
             self._outputs[key] = self._computed(action, received)
         outputs, gradients = self._outputs.pop(key), self._messages.pop(key, None)
-        if action.chunk in self._weights:
-            self._weights[action.chunk].microbatch = action.microbatch
-        with self._pipeline.trace.event("backward", action.chunk, action.microbatch):
+        with self._pipeline.trace.event("backward", action.chunk, action.microbatch), self._noted(action):
             if outputs.requires_grad:  # not where the first layers have no weights
                 outputs.backward(gradients)
         if received is not None:
             self._messages[key] = torch.zeros_like(received) if received.grad is None else received.grad
         self._passed.add(key)
+
+    def _noted(self, action: Action) -> AbstractContextManager:
+        """Inside, what the weights' gradients need is kept."""
+        weights = self._weights.get(action.chunk)
+        return weights.backward(action.microbatch) if weights else nullcontext()
 
     def _form_weights(self, action: Action) -> None:
         if self._due and self._due[0] == action:  # else it was done while waiting

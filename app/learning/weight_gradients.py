@@ -6,7 +6,8 @@ Source: Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024: the split of the
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -28,11 +29,25 @@ class WeightGradients:
 
     def __init__(self, chunk: nn.Module, shared: Container[nn.Parameter] = ()) -> None:
         """chunk: its layers are changed to note what they need. shared: parameters to be left to autograd."""
-        self.microbatch = 0  # whose backward pass is at work
+        self._microbatch: int | None = None  # whose backward pass is at work
         modules = [module for module in chunk.modules() if type(module) in _LAYERS]
         self._layers = [_LAYERS[type(m)](m, self) for m in modules if _alone(m, shared)]
         for layer in self._layers:
             layer.module.forward = layer.forward
+
+    @contextmanager
+    def backward(self, microbatch: int) -> Iterator[None]:
+        """A microbatch's backward pass: inside, what `form` needs is kept. Collective over: none."""
+        self._microbatch = microbatch
+        try:
+            yield
+        finally:
+            self._microbatch = None
+
+    def keep_(self, layer: "_Layer", inputs: Tensor, gradients: Tensor) -> None:
+        """Note what a backward pass brought to a layer; one that the user's layer asks for itself is no concern."""
+        if self._microbatch is not None:
+            layer.pieces.append(Piece(self._microbatch, inputs, gradients))
 
     def form(self, microbatch: int, *, last: bool) -> None:
         """Add the weights' gradients of the microbatches up to this one; `last`: also where they are few.
@@ -157,7 +172,7 @@ class _Apply(torch.autograd.Function):
     def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         inputs, weight = ctx.saved_tensors
         layer: _Layer = ctx.layer
-        layer.pieces.append(Piece(layer.owner.microbatch, inputs, gradients))
+        layer.owner.keep_(layer, inputs, gradients)
         wanted = ctx.needs_input_grad[0]
         return layer.towards_inputs(gradients, inputs, weight) if wanted else None, None, None, None
 
@@ -181,7 +196,7 @@ def _alone(module: Any, shared: Container[nn.Parameter]) -> bool:
 
 def _hooked(parameter: nn.Parameter) -> bool:
     """Whether the user wants to see or change the gradient that autograd brings."""
-    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)  # type: ignore[attr-defined]
+    return bool(parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
 def _add_(parameter: nn.Parameter, gradient: Tensor) -> None:
