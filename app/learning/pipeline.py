@@ -229,7 +229,7 @@ class Gradients:
     def _forward(self, action: Action) -> None:
         key = action[1:]
         received = self._inputs.get(key)
-        if received is not None and received.is_floating_point():
+        if received is not None and (received.is_floating_point() or received.is_complex()):
             received.requires_grad_()
         with torch.no_grad() if key in self._again else nullcontext():
             outputs = self._computed(action, received)

@@ -64,7 +64,7 @@ class Links:
     def send(self, tensor: torch.Tensor, stage: int, tag: int) -> None:
         """Begin to send; the tensor must not be changed afterwards. Collective over: none."""
         self._forget_sent()
-        source = tensor.detach().contiguous()
+        source = tensor.detach().resolve_conj().resolve_neg().contiguous()
         if self._device.type != "cpu":
             if not self._direct:
                 source = self._memory.take(tuple(source.shape), source.dtype, on_device=False).copy_(source)
