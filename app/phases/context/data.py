@@ -11,7 +11,7 @@ from app.data.statistics import Statistics, scan
 from app.data.transform import Transform
 from app.errors import DataError
 from app.inputfile.models import Input
-from app.inputfile.networks import Lenet, Resnet, Transformer
+from app.inputfile.networks import Lenet, Resnet, Transformer, UserNetwork
 from app.parallel.watchdog import Watchdog
 from app.parallel.world import World
 from app.phases.context import DataSet
@@ -68,7 +68,7 @@ def _key(given: Input, fingerprint: str) -> str:
     """What the measured numbers depend on."""
     data = given.data
     parts = (fingerprint, data.inputs, data.targets, data.task, data.standardise, data.layout, data.validation)
-    return repr((*parts, data.test, given.run.seed, given.network.kind, _vocabulary(given)))
+    return repr((*parts, data.test, given.run.seed, given.network.kind, _vocabulary(given), _per_position(given)))
 
 
 def _open(given: Input, files: Sequence[Path]) -> Source:
@@ -110,7 +110,15 @@ def _scan(given: Input, source: Source, split: Split, world: World) -> Statistic
         gather=world.allgather,
         memory_bytes=given.data.memory,
         vocabulary=_vocabulary(given),
+        per_position=_per_position(given),
     )
+
+
+def _per_position(given: Input) -> bool:
+    """Whether targets may be those of positions; of a user's network the outputs show it, once it is made."""
+    if isinstance(given.network, UserNetwork):
+        return given.data.task == "classification"
+    return isinstance(given.network, Transformer) and given.network.pooling == "none"
 
 
 def _vocabulary(given: Input) -> int:
@@ -130,15 +138,15 @@ def _transform(given: Input, source: Source, statistics: Statistics) -> Transfor
 
 
 def _outputs(given: Input, source: Source, statistics: Statistics) -> int:
-    """Outputs of the network: classes, or target values of a sample (of a position, where it has one output each)."""
+    """Outputs of the network, for each position where it has them: classes, or the values of a target."""
     if given.data.task == "regression":
-        per_position = isinstance(given.network, Transformer) and given.network.pooling == "none"
-        shape = source.target_shape or ()
-        return shape[-1] if per_position and shape else math.prod(shape)
-    found = statistics.classes or 0
-    if given.data.classes is not None and found > given.data.classes:
+        return math.prod((source.target_shape or ())[int(_per_position(given)) :])
+    found, wanted = statistics.classes or 0, given.data.classes
+    if wanted is not None and found > wanted:
         raise DataError(
-            f"[data] classes = {given.data.classes}, but the largest label in {given.data.targets!r} is {found - 1};"
+            f"[data] classes = {wanted}, but the largest label in {given.data.targets!r} is {found - 1};"
             f" labels count from 0, so classes must be at least {found}."
         )
-    return given.data.classes or max(found, 2)
+    tied = isinstance(given.network, Transformer) and given.network.tied
+    # The labels of a tied network are tokens, of which the data need not have the last.
+    return wanted or max(found, 2, _vocabulary(given) if tied else 0)

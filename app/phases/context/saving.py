@@ -1,14 +1,13 @@
 """Checkpoints of a phase at work: each stage of the first replica writes its part, any grid goes on from them."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from app.errors import ArtifactError, NumbersError
 from app.inputfile.phases import Train
 from app.learning.training import Training
 from app.phases.context import Context
 from app.storage.checkpoints import Checkpoints, StoredCheckpoint
-from app.storage.tree import Tree
 
 
 class Saving:
@@ -22,9 +21,10 @@ class Saving:
     def resume(self, loaded: Callable[[], None]) -> None:
         """Go on from the newest whole checkpoint, and then call `loaded`. Collective over: world."""
         context, training = self._context, self._training
-        stored = context.together(lambda: self._checkpoints.newest(combine=_merged, keep=self._keep()))
+        stored = context.together(lambda: self._checkpoints.newest(keep=self._keep()))
         for problem in self._checkpoints.passed_over:
             context.log.warn(f"a damaged checkpoint is passed over: {problem.reason}")
+        context.alone(self._checkpoints.drop)  # parts of a set that a killed run did not finish
         if stored is not None:
             context.together(lambda: self._load_(stored))
             loaded()
@@ -71,7 +71,7 @@ class Saving:
             with context.watchdog.operation("checkpoint of the other stages"):
                 context.stage_group.barrier()
             if context.speaks:
-                self._checkpoints.drop(training.epoch, training.step)
+                self._checkpoints.drop(training.epoch, training.step, grid.stages)
 
     def _load_(self, stored: StoredCheckpoint) -> None:
         try:
@@ -89,21 +89,3 @@ class Saving:
             return None
         names, tables = self._training.names(), self._training.tables()
         return lambda place: len(place) < 2 or place[-2] not in tables or place[-1] in names
-
-
-def _merged(trees: Iterator[Tree]) -> Tree:
-    """The parts of one state as one: tables by name are put together, all else is the same in each."""
-    merged: Tree = {}
-    for tree in trees:
-        _merge_(merged, tree)
-    return merged
-
-
-def _merge_(into: Tree, tree: Tree) -> None:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            inner = into.setdefault(name, {})
-            assert isinstance(inner, dict)  # parts of one state are alike
-            _merge_(inner, value)
-        else:
-            into.setdefault(name, value)
