@@ -4,6 +4,7 @@ The samples are cut into a fixed number of segments, whose float64 moments are m
 LeVeque 1983), so the result has the same bits however many members share the work.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -29,7 +30,7 @@ class Statistics:
     """Constants over the training part (`samples` of them).
 
     mean, std              float32, broadcastable to a stored sample: one a channel, one a feature, or one for all
-    classes, class_counts  largest label of any part + 1, and training samples of each (int64); None: regression
+    classes, class_counts  largest label of any part + 1, and training labels of each (int64); None: regression
     target_mean, _std      float32, broadcastable to a target; None: classification or no targets
     """
 
@@ -63,6 +64,7 @@ class Job(NamedTuple):
     channel_axis: int | None
     classification: bool
     vocabulary: int
+    per_position: bool
 
 
 class Segment(NamedTuple):
@@ -88,24 +90,28 @@ def scan(
     gather: Callable[[object], list[Any]],
     memory_bytes: int,
     vocabulary: int = 0,
+    per_position: bool = False,
 ) -> Statistics:
     """Read every sample once, check it, and return the constants of the training part, the same bits on every member.
 
     `axis`: "channel" (constants per index of `channel_axis` of a stored sample), "feature", "all" or "none" (mean 0,
-    std 1). `vocabulary`: number of different tokens, where inputs are tokens. Collective over: whoever shares `gather`.
-    Raises DataError, on every member, for values that are not finite (file, dataset, first such sample), labels that
-    are not integers from 0, tokens outside the vocabulary, an empty training part.
+    std 1). `vocabulary`: number of different tokens, where inputs are tokens. `per_position`: a sample may have labels
+    (T,), and values (T, ...) have constants common to all T. Collective over: whoever shares `gather`. Raises
+    DataError, on every member, for values that are not finite (file, dataset, first such sample), labels that are not
+    integers from 0, tokens outside the vocabulary, an empty training part.
     """
     if axis not in AXES:
         raise ValueError(f"axis is {axis!r}, expected one of {AXES}")
-    check_labels(source, classification)
+    if classification:
+        check_labels(source, per_position)
     check_tokens(source, vocabulary)
     if split.count("train") == 0:
         raise DataError(
             f"The training part is empty: {source.length} samples, validation = {split.validation} and "
             f"test = {split.test} of them; lower [data] validation and test."
         )
-    job = Job(source, split, source.blocks(memory_bytes // 2), axis, channel_axis, classification, vocabulary)
+    blocks = source.blocks(memory_bytes // 2)
+    job = Job(source, split, blocks, axis, channel_axis, classification, vocabulary, per_position)
     wide = int(np.prod(source.sample_shape)) if axis == "feature" else 1
     segments = max(1, min(SEGMENTS, memory_bytes // (4 * 16 * wide)))  # what is gathered must fit the memory too
     mine = {number: segment_or_problem(job, number, segments) for number in range(member, segments, members)}
@@ -115,9 +121,9 @@ def scan(
     return combine(source, [found[number] for number in range(segments)], axis)
 
 
-def check_labels(source: Source, classification: bool) -> None:
+def check_labels(source: Source, per_position: bool) -> None:
     """Refuse targets whose type or shape cannot be class labels."""
-    if not classification or source.target_dtype is None:
+    if source.target_dtype is None or source.target_shape is None:
         return
     where = f"{source.files[0]}: '{source.targets_name}'"
     if source.target_dtype.kind not in "biu":
@@ -125,10 +131,12 @@ def check_labels(source: Source, classification: bool) -> None:
             f"{where} has type {source.target_dtype}, expected integers 0, 1, 2, ... as class labels; "
             'convert it, or set [data] task = "regression".'
         )
-    if source.target_shape not in ((), (1,)):
+    if source.target_shape not in ((), (1,)) and not (per_position and len(source.target_shape) == 1):
+        expected = "one class label a sample" + (", or one a position in a row" if per_position else "")
+        advice = "" if per_position else "; labels of positions want a network with an output for each"
         raise DataError(
             f"{where} has targets of shape {source.target_shape}, "
-            "expected one class label a sample (one-hot rows: store their argmax)."
+            f"expected {expected} (one-hot rows: store their argmax{advice})."
         )
 
 
@@ -168,9 +176,9 @@ def scan_segment(job: Job, number: int, segments: int) -> Segment:
         if job.classification:
             labels = checked_labels(job.source, start, wanted)
             largest = max(largest, int(labels.max()))
-            counts = add_counts(counts, np.bincount(labels[train]))
+            counts = add_counts(counts, np.bincount(labels[train].reshape(-1)))
         else:
-            targets = merge(targets, moments_of(members(wanted, train), target_axes(wanted), targets))
+            targets = merge(targets, moments_of(members(wanted, train), target_axes(job), targets))
     return Segment(inputs, targets, counts, largest, samples, None)
 
 
@@ -179,7 +187,7 @@ def read_slices(job: Job, first: int, stop: int) -> Iterator[tuple[int, tuple[np
     source = job.source
     inputs = np.empty((job.blocks.most_rows, *source.sample_shape), source.dtype)
     targets = source.empty_targets(len(inputs))
-    step = max(1, SLICE_BYTES // max(1, inputs[0].nbytes))
+    step = max(1, SLICE_BYTES // max(1, source.input_bytes, source.target_bytes))
     for start, end in zip(*(edge.tolist() for edge in job.blocks.bounds(np.arange(first, stop))), strict=True):
         rows = end - start
         source.read(start, inputs[:rows], None if targets is None else targets[:rows])
@@ -200,9 +208,10 @@ def kept_axes(job: Job) -> tuple[int, ...]:
     return () if job.axis == "all" or job.channel_axis is None or dims == 0 else (job.channel_axis % dims,)
 
 
-def target_axes(targets: np.ndarray) -> tuple[int, ...]:
-    """Every number of a target has its own constants, unless targets are as large as images."""
-    return tuple(range(targets.ndim - 1)) if targets[0].size <= MOST_TARGETS else ()
+def target_axes(job: Job) -> tuple[int, ...]:
+    """Every number of a target, or of a position, has its own constants, unless they are as many as in images."""
+    shape, first = job.source.target_shape or (), int(job.per_position)
+    return tuple(range(first, len(shape))) if math.prod(shape[first:]) <= MOST_TARGETS else ()
 
 
 def check_finite(source: Source, name: str, start: int, rows: np.ndarray) -> None:
@@ -234,14 +243,15 @@ def check_vocabulary(source: Source, start: int, rows: np.ndarray, vocabulary: i
 
 
 def checked_labels(source: Source, start: int, targets: np.ndarray) -> np.ndarray:
-    """Labels (n,) int64, or DataError naming the first that cannot be a class."""
-    labels = targets.reshape(len(targets)).astype(np.int64)
+    """Labels (n, T) int64, or DataError naming the first that cannot be a class."""
+    targets = targets.reshape(len(targets), -1)
+    labels = targets.astype(np.int64)
     bad = (labels < 0) | (labels >= MOST_CLASSES)
     if bad.any():
-        at = int(np.argmax(bad))
+        at = int(np.argmax(bad.any(axis=1)))
         file, row = source.where(start + at)
         raise DataError(
-            f"{file}: '{source.targets_name}' holds the label {targets.reshape(-1)[at]} in sample {row} "
+            f"{file}: '{source.targets_name}' holds the label {targets[at][bad[at]][0]} in sample {row} "
             f"(counted from 0), expected 0 to {MOST_CLASSES - 1}; "
             'number the classes from 0, or set [data] task = "regression".'
         )

@@ -16,7 +16,7 @@ class Transform:
     add_channel     a sample (H, W) becomes (1, H, W)
     statistics      standardise with these constants: (x - mean) / std, a std of 0 counts as 1; None: leave as it is
     tokens          inputs are token numbers: int64, not standardised
-    classification  targets are class labels: int64 (M,); otherwise float32 as they are
+    classification  targets are class labels: int64 (M,), or (M, T) of T positions; otherwise float32 as they are
     stored          inputs keep the type of the file (for measuring); not standardised
     """
 
@@ -50,9 +50,10 @@ class Transform:
         return moved.contiguous().view(len(rows), *self.sample_shape(rows.shape[1:]))
 
     def targets_(self, rows: np.ndarray) -> torch.Tensor:
-        """(M,) or (M, ...) as stored -> (M,) int64 for class labels, else (M, ...) float32; may use up `rows`."""
+        """(M, ...) as stored -> class labels (M,) or (M, T) int64, else (M, ...) float32; may use up `rows`."""
         if self.classification:
-            return torch.from_numpy(rows.reshape(len(rows)).astype(np.int64, copy=False))
+            labels = rows.reshape(-1) if rows.shape[1:] == (1,) else rows
+            return torch.from_numpy(labels.astype(np.int64, copy=False))
         return torch.from_numpy(rows.astype(np.float32, copy=False))
 
     def _moved(self, rows: np.ndarray) -> np.ndarray:

@@ -105,7 +105,10 @@ class Data(Table):
 
     file: PathList = Field(description="an HDF5 file, a glob or a list of them; relative to this input file")
     inputs: Annotated[str, Field(min_length=1)] = Field(description="path of the dataset; axis 0 is the sample")
-    targets: Annotated[str, Field(min_length=1)] = Field(description="path of the dataset of labels or values")
+    targets: Annotated[str, Field(min_length=1)] = Field(
+        description="path of the dataset of labels or values; axis 1 is the position where the network has an output"
+        " for each (pooling none)"
+    )
     task: Literal["classification", "regression"] = Field(
         "classification", description="integer labels, or values (one or more a sample)"
     )
@@ -114,7 +117,7 @@ class Data(Table):
         description="of one sample as stored; checked against the file, and lets check count without opening it",
     )
     classes: Annotated[int, Field(ge=2, le=2**31)] | None = Field(
-        None, description="number of classes; default the largest label + 1"
+        None, description="number of classes; default the largest label + 1, of tied weights the vocabulary"
     )
     layout: Literal["channels_first", "channels_last"] = Field(
         "channels_first",

@@ -1,4 +1,7 @@
-"""Losses as sums over samples, so that batches of any size weigh right when sums and counts are added over ranks."""
+"""Losses as sums over samples, so that batches of any size weigh right when sums and counts are added over ranks.
+
+The loss of a sample is the mean over its elements (positions, values): samples of any length weigh the same.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +37,7 @@ def loss(name: str, options: LossOptions = LossOptions()) -> Loss:  # noqa: B008
 def cross_entropy(outputs: Tensor, targets: Tensor, options: LossOptions) -> Tensor:
     """Outputs (M, K) with targets (M,) int64, or (M, T, K) with (M, T), or class probabilities shaped as the outputs.
 
-    Of several elements T per sample the mean is taken, then the sum over samples.
+    Of T positions of a sample the mean is taken, then the sum over samples.
     """
     outputs = _full(outputs)
     classes = outputs.shape[-1]

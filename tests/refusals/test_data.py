@@ -142,6 +142,41 @@ def test_everything_held_out(job, refused):
     refused(job.run(), "training part is empty: 2 samples", "lower [data] validation")
 
 
+PER_POSITION = 'kind = "transformer"\nvocabulary = 9\nwidth = 8\nheads = 2\nblocks = 1\npooling = "none"'
+BAD_POSITIONS = {
+    "another length": (np.ones((N, 5), int), "outputs for one sample have shape (6, 2)", "'labels' has shape (5,)"),
+    "two labels a position": (np.zeros((N, 6, 2), int), "targets of shape (6, 2)", "or one a position"),
+    "negative label": (np.full((N, 6), -1), "'labels' holds the label -1 in sample 0", "from 0"),
+    "float labels": (np.zeros((N, 6)), "'labels' has type float64", "expected integers"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_POSITIONS)
+def test_bad_labels_of_positions(job, refused, name):
+    targets, *words = BAD_POSITIONS[name]
+    job.store(images=np.zeros((N, 6), int), labels=targets)
+    job.edit(('kind = "mlp"\nwidths = [8]', PER_POSITION))
+    refused(job.run(), *words)
+
+
+def test_values_of_another_number_of_positions(job, refused):
+    job.store(images=np.zeros((N, 6), int), labels=np.zeros((N, 5, 2)))
+    job.edit(('kind = "mlp"\nwidths = [8]', PER_POSITION), ("[network]", 'task = "regression"\n[network]'))
+    refused(job.run(), "outputs for one sample have shape (6, 2)", "'labels' has shape (5, 2)", "as many outputs")
+
+
+def test_labels_of_positions_for_one_output_a_sample(job, refused):
+    job.store(images=np.zeros((N, 6), int), labels=np.zeros((N, 6), int))
+    job.edit(('kind = "mlp"\nwidths = [8]', PER_POSITION.replace("none", "mean")))
+    refused(job.run(), "'labels' has targets of shape (6,)", "one class label a sample", "an output for each")
+
+
+def test_labels_that_are_no_tokens_of_tied_weights(job, refused):
+    job.store(images=np.zeros((N, 6), int), labels=np.full((N, 6), 9))
+    job.edit(('kind = "mlp"\nwidths = [8]', f"{PER_POSITION}\ntied = true"))
+    refused(job.run(), "vocabulary = 9", "10 are wanted", "leave tied out")
+
+
 def test_tokens_outside_the_vocabulary(job, refused):
     job.store(images=np.full((N, 6), 7))
     job.edit(('kind = "mlp"\nwidths = [8]', 'kind = "transformer"\nvocabulary = 7\nwidth = 8\nheads = 2\nblocks = 1'))

@@ -1,5 +1,6 @@
 """Constants against numpy's on the whole array, the same bits for any sharing, and bad values named."""
 
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,6 +103,52 @@ def test_targets_of_a_regression(tmp_path: Path) -> None:
     assert found.classes is None
 
 
+@pytest.mark.parametrize("members", [1, 3])
+def test_classes_of_positions_are_counted(tmp_path: Path, members: int) -> None:
+    labels = np.random.default_rng(0).integers(0, 50, (400, 12)).astype(np.uint16)
+    split = Split(400, 0.3, 0.2, 1)
+    labels[split.members("test", 0, 400)[0], 7] = 60
+    source = made(tmp_path, np.zeros((400, 12), np.uint8), labels)
+
+    def run(member: int, gather: Callable[[object], list[Any]]) -> Statistics:
+        return scan(
+            source, split, axis="none", channel_axis=None, classification=True, per_position=True,
+            member=member, members=members, gather=gather, memory_bytes=2**16,
+        )  # fmt: skip
+
+    for found in shared(members, run):
+        assert (found.classes, found.samples) == (61, split.count("train"))
+        train = labels[split.members("train", 0, 400)]
+        np.testing.assert_array_equal(found.class_counts, np.bincount(train.reshape(-1), minlength=61))
+
+
+def test_values_of_positions_have_constants_common_to_all(tmp_path: Path) -> None:
+    targets = np.random.default_rng(0).normal([5, -1e6], [1, 3], (400, 9, 2))
+    split = Split(400, 0.3, 0.2, 1)
+    found = one(
+        made(tmp_path, np.zeros((400, 9), np.uint8), targets),
+        split,
+        classification=False,
+        axis="none",
+        per_position=True,
+    )
+    train = targets[split.members("train", 0, 400)]
+    np.testing.assert_allclose(found.target_mean, train.mean((0, 1))[None], rtol=1e-6)
+    np.testing.assert_allclose(found.target_std, train.std((0, 1))[None], rtol=1e-6)
+
+
+def test_targets_much_larger_than_inputs_are_taken_in_slices(tmp_path: Path) -> None:
+    targets = np.random.default_rng(0).normal(size=(64, 16, 2048)).astype(np.float32)  # 8 MiB, and 64 bytes of inputs
+    source = made(tmp_path, np.zeros((64, 1), np.uint8), targets, chunk=64)
+    split = Split(64, 0, 0, 1)
+    tracemalloc.start()
+    found = one(source, split, classification=False, axis="none", per_position=True, memory_bytes=2**24)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found.target_std, targets.std((0, 1), dtype=np.float64)[None], rtol=1e-6)
+    assert peak < 24 * 2**20, "a block of 8 MiB and what is kept of the file, but not both as float64"
+
+
 @pytest.mark.parametrize("axis", ["channel", "feature"])
 def test_the_same_bits_for_any_number_of_members(tmp_path: Path, axis: str) -> None:
     inputs = np.random.default_rng(0).normal(3, 1, (3000, 3, 4, 4)).astype(np.float32)
@@ -166,6 +213,22 @@ def test_the_first_bad_value_is_named_on_every_member(tmp_path: Path, value: flo
 
     for text in shared(members, run):
         assert f"a.h5: 'x' holds {np.float32(value)} in sample {bad[0]} (counted from 0)" in text
+
+
+@pytest.mark.parametrize(
+    ("targets", "says"),
+    [
+        (np.array([[0, 1, 2], [0, 1, -1]] * 20), "'y' holds the label -1 in sample 1 (counted from 0), expected 0 to"),
+        (np.array([[0, 1, 2], [0, 3_000_000, 1]] * 20), "'y' holds the label 3000000 in sample 1"),
+        (np.zeros((40, 3, 2), np.int64), "'y' has targets of shape (3, 2), expected one class label a sample, or one"),
+        (np.zeros((40, 3)), "'y' has type float64, expected integers"),
+    ],
+)
+def test_bad_labels_of_positions(tmp_path: Path, targets: np.ndarray, says: str) -> None:
+    source = made(tmp_path, np.zeros((40, 3), np.float32), targets)
+    with pytest.raises(DataError) as caught:
+        one(source, Split(40, 0, 0, 0), axis="none", per_position=True)
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,38 @@ def test_divided_by_the_samples_it_is_torchs_mean(name, theirs):
     torch.testing.assert_close(ours, theirs(OUTPUTS, _targets(name)))
 
 
-def test_elements_of_a_sequence_are_averaged_within_their_sample():
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_of_positions_is_their_mean_within_a_sample(smoothing):
     outputs, targets = torch.randn(3, 5, 4), torch.randint(0, 4, (3, 5))
-    expected = sum(functional.cross_entropy(o, t) for o, t in zip(outputs, targets, strict=True))
-    torch.testing.assert_close(loss("cross_entropy")(outputs, targets), expected)
+    logs = outputs - outputs.exp().sum(-1, keepdim=True).log()
+    hits = logs.gather(-1, targets[..., None])[..., 0]
+    expected = -((1 - smoothing) * hits + smoothing * logs.mean(-1)).mean(1).sum()
+    function = loss("cross_entropy", LossOptions(label_smoothing=smoothing))
+    torch.testing.assert_close(function(outputs, targets), expected)
+    torch.testing.assert_close(
+        function(outputs, targets), function(outputs[:1], targets[:1]) + function(outputs[1:], targets[1:])
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_samples_of_any_length_weigh_the_same(name):
+    """Positions that are all alike: their number makes no difference."""
+    targets = _targets(name)
+    repeated = OUTPUTS[:, None].expand(7, 6, 4), targets[:, None].expand(7, 6, *targets.shape[1:])
+    torch.testing.assert_close(loss(name)(*repeated), loss(name)(OUTPUTS, targets))
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("mse", lambda error: error**2),
+        ("l1", torch.abs),
+        ("huber", lambda error: torch.where(error.abs() < 1, error**2 / 2, error.abs() - 0.5)),
+    ],
+)
+def test_values_of_positions_are_averaged_within_their_sample(name, formula):
+    outputs, targets = torch.randn(3, 5, 2), torch.randn(3, 5, 2)
+    torch.testing.assert_close(loss(name)(outputs, targets), formula(outputs - targets).mean((1, 2)).sum())
 
 
 def test_class_probabilities_are_targets_too():

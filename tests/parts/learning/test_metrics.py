@@ -51,11 +51,49 @@ def test_top_k_that_every_sample_hits_is_left_out():
     assert set(Classification(2).result()) == {"samples", "accuracy", "balanced_accuracy", "confusion"}
 
 
-def test_elements_of_sequences_are_counted_each(logits, labels):
-    flat, nested = Classification(CLASSES), Classification(CLASSES)
-    flat.add_(logits, labels)
-    nested.add_(logits.view(50, 10, CLASSES), labels.view(50, 10))
-    assert np.array_equal(flat.sums(), nested.sums())
+@pytest.mark.parametrize("sizes", [[50], [17, 0, 33], [10] * 5])
+def test_positions_are_counted_each(logits, labels, sizes):
+    nested = logits.view(50, 10, CLASSES), labels.view(50, 10)
+    found = _over_ranks(lambda: Classification(CLASSES, (2,)), *nested, sizes)
+    assert (found["samples"], found["positions"]) == (50, 500)
+    hit = logits.argmax(1) == labels
+    assert found["accuracy"] == int(hit.sum()) / 500
+    recalls = [float(hit[labels == one].double().mean()) for one in range(CLASSES)]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    second = logits.topk(2).indices.eq(labels[:, None]).any(1)
+    assert found["top2_accuracy"] == int(second.sum()) / 500
+    assert np.array_equal(found["confusion"], theirs.confusion_matrix(labels, logits.argmax(1)))
+
+
+@pytest.mark.parametrize("sizes", [[50], [17, 0, 33]])
+def test_values_of_positions_are_counted_each(logits, sizes):
+    """Two values of 5 x 7 positions: the outputs of a sample are (35, 2)."""
+    outputs = logits.double().view(50, 35, 2)
+    targets = (outputs * 0.9 + 0.2) * torch.tensor([1.0, -3.0])
+    found = _over_ranks(lambda: Regression(2, [0.1, -0.5]), outputs, targets, sizes)
+    errors, spread = outputs - targets, targets - targets.mean((0, 1))
+    assert (found["samples"], found["positions"]) == (50, 1750)
+    assert found["rmses"] == pytest.approx((errors**2).mean((0, 1)).sqrt().numpy())
+    assert found["maes"] == pytest.approx(errors.abs().mean((0, 1)).numpy())
+    assert found["r2s"] == pytest.approx((1 - (errors**2).sum((0, 1)) / (spread**2).sum((0, 1))).numpy())
+    assert found["rmse"] == pytest.approx(float((errors**2).mean().sqrt()))
+
+
+def test_one_value_a_position_needs_no_third_dim():
+    outputs, targets = torch.randn(4, 6, 1), torch.randn(4, 6)
+    metric = Regression(1)
+    metric.add_(outputs, targets)
+    assert metric.result()["mae"] == pytest.approx(float((outputs[..., 0] - targets).abs().mean()))
+
+
+def test_classes_of_a_language_are_counted_without_a_matrix_of_them(logits, monkeypatch):
+    """As many numbers as classes, not their square: 10 GB for the words of a language."""
+    labels, sizes = logits.argmax(1).roll(1), [170, 0, 330]
+    whole = _over_ranks(lambda: Classification(CLASSES, (3,)), logits, labels, sizes)
+    assert whole.pop("confusion").shape == (CLASSES, CLASSES)
+    monkeypatch.setattr("app.learning.metrics.CONFUSION_CLASSES", CLASSES - 1)
+    assert _over_ranks(lambda: Classification(CLASSES, (3,)), logits, labels, sizes) == whole
+    assert len(Classification(50_000, (3,)).sums()) == 2 + 2 * 50_000
 
 
 def test_nothing_counted_gives_nan_and_not_an_error():
@@ -113,9 +151,9 @@ def test_sums_are_flat_new_arrays():
     metric = Classification(3, (2,))
     metric.add_(torch.eye(3), torch.arange(3))
     sums = metric.sums()
-    assert sums.shape == (10,)
+    assert sums.shape == (11,)
     assert sums.dtype == np.int64
     sums += 1
     assert metric.result()["samples"] == 3
     assert Regression(3).sums().dtype == np.float64
-    assert Regression(3).sums().shape == (13,)
+    assert Regression(3).sums().shape == (14,)
