@@ -24,7 +24,8 @@ class Saving:
         stored = context.together(lambda: self._checkpoints.newest(keep=self._keep()))
         for problem in self._checkpoints.passed_over:
             context.log.warn(f"a damaged checkpoint is passed over: {problem.reason}")
-        context.alone(self._checkpoints.drop)  # parts of a set that a killed run did not finish
+        place = (stored.epoch, stored.step) if stored else (None, None)
+        context.alone(lambda: self._checkpoints.drop(*place))  # parts of a set that a killed run did not finish
         if stored is not None:
             context.together(lambda: self._load_(stored))
             loaded()
