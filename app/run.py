@@ -185,7 +185,7 @@ def _context(
     options: Options, world: Any, job: Job, folder: RunFolder, log: Log, provenance: "Provenance", place: _Place
 ) -> Any:
     """Devices, data and everything else that phases share. Collective over: world."""
-    from app.learning.device import choose_device, set_threads
+    from app.learning.device import choose_device, keep_freed_memory, set_threads
     from app.parallel.watchdog import Watchdog
     from app.phases.context import Context
     from app.phases.context.data import open_data
@@ -196,6 +196,7 @@ def _context(
     watchdog = Watchdog(world.rank, world.size, world.host, folder.watchdog, limit_s, log.error_here, world.abort)
     place.where = watchdog.where
     watchdog.start()
+    keep_freed_memory()
     chosen = world.together(lambda: choose_device(given.run.device, given.run.precision, world.local_rank))
     threads = set_threads(given.run.threads or world.threads)
     _say_start(options, world, job, log, f"{chosen.name} ({chosen.reason}), threads: {threads}")

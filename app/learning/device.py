@@ -1,5 +1,6 @@
 """Which device a rank computes on, with how many threads, in which precision."""
 
+import ctypes
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,9 @@ import torch
 
 from app.errors import MachineError
 from app.report.finding import Finding
+
+# Of malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, in bytes.
+_MALLOC = {-3: 1 << 30, -1: (1 << 31) - 1, -2: 64 << 20}
 
 
 class Device(NamedTuple):
@@ -60,6 +64,19 @@ def set_threads(threads: int) -> int:
     """Threads of this rank's torch; the number in force. Never left to luck: it changes the last bits of sums."""
     torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def keep_freed_memory() -> None:
+    """Let this process use freed memory again instead of giving it back: every step allocates the same tensors.
+
+    By itself glibc maps large tensors anew each time, and the kernel clears their pages. Does nothing without glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter, size in _MALLOC.items():
+        mallopt(parameter, size)
 
 
 def supports_bf16(device: torch.device) -> bool:

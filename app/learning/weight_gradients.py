@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 # Samples (positions of a convolution) whose weight gradients are formed in one product. With fewer, reading and writing
 # the gradient costs more than the arithmetic; more only hold activations for longer.
-ROWS = 256
+ROWS = 1024
 
 
 class WeightGradients:
@@ -27,10 +27,12 @@ class WeightGradients:
     contribution to the weight's gradient, so that sums are formed in the same order in every run.
     """
 
-    def __init__(self, chunk: nn.Module, shared: Container[nn.Parameter] = ()) -> None:
-        """chunk: its layers are changed to note what they need. shared: parameters to be left to autograd."""
+    def __init__(
+        self, chunk: nn.Module, shared: Container[nn.Parameter] = (), left: Container[type[nn.Module]] = ()
+    ) -> None:
+        """chunk: its layers are changed to note what they need. Autograd keeps `shared` parameters, `left` layers."""
         self._microbatch: int | None = None  # whose backward pass is at work
-        modules = [module for module in chunk.modules() if type(module) in _LAYERS]
+        modules = [m for m in chunk.modules() if type(m) in _LAYERS and type(m) not in left]
         self._layers = [_LAYERS[type(m)](m, self) for m in modules if _alone(m, shared)]
         for layer in self._layers:
             layer.module.forward = layer.forward
@@ -177,12 +179,8 @@ class _Apply(torch.autograd.Function):
         return layer.towards_inputs(gradients, inputs, weight) if wanted else None, None, None, None
 
 
-_LAYERS: dict[type, type[_Layer]] = {
-    nn.Linear: _Linear,
-    nn.Conv1d: _Convolution,
-    nn.Conv2d: _Convolution,
-    nn.Conv3d: _Convolution,
-}
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_LAYERS: dict[type, type[_Layer]] = {nn.Linear: _Linear, **dict.fromkeys(CONVOLUTIONS, _Convolution)}
 
 
 def _alone(module: Any, shared: Container[nn.Parameter]) -> bool:
