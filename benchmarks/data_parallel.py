@@ -1,40 +1,24 @@
 """Time of a training step on 2 ranks x 1 thread: our gradient sums beside torch DDP, and beside no communication.
 
-Every contender is a job of its own. Only one runs at a time; the others are stopped (SIGSTOP), because an initialised
-Horovod slows whatever else runs. Blocks of steps take turns, in an order that rotates; ratios are of the same round.
+Every contender is a job of its own, and only one runs at a time (see benchmarks/contenders.py); ratios are of the same
+round.
 
     python -m benchmarks.data_parallel [--rounds 20] [--cases LeNet MLP] [--contenders ddp mpi none]
 """
 
 import argparse
-import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing.connection import Connection, Listener
 from pathlib import Path
-from typing import NamedTuple
 
-from benchmarks.interleave import Ratio, last_line, ratio, rotated
+from benchmarks.contenders import RANKS, Rank, Times, ask, jobs, measure
+from benchmarks.interleave import Ratio, last_line, ratio
 
-RANKS = 2
 CONTENDERS = ("ddp", "ddp-fused", "mpi", "horovod", "auto", "none")
 STEPS = {"LeNet": 20, "ResNet": 4, "MLP": 4}  # timed ones in a block
 GOALS = {"LeNet": (0.95, 1.0, 0.95), "ResNet": (0.97, 1.0, 0.95), "MLP": (0.75, 0.9, 0.80)}
-
-
-class Rank(NamedTuple):
-    """One process of a contender."""
-
-    pid: int
-    line: Connection
-
-
-Times = dict[str, dict[str, list[float]]]  # by case and contender: seconds per step of each round
 
 
 def main() -> None:
@@ -44,81 +28,16 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), help="NAME or NAME@VARIABLE=VALUE")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # leave no stopped processes behind
-    with tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder, jobs(args.contenders, Path(folder)) as ranks:
-        report(measure(ranks, args.cases, args.rounds))
-
-
-@contextmanager
-def jobs(names: Sequence[str], folder: Path) -> Iterator[dict[str, list[Rank]]]:
-    """All contenders started and stopped again at once, by name; each as a job of its own."""
-    launched, ranks = [], {}
-    with Listener(str(folder / "socket")) as listener:
-        for name in names:
-            launched.append(launch(name, folder))
-            ranks[name] = meet(listener)
-            pause(ranks[name], signal.SIGSTOP)
-    try:
-        yield ranks
-    finally:
-        for rank in (rank for pair in ranks.values() for rank in pair):
-            os.kill(rank.pid, signal.SIGCONT)
-            rank.line.send(None)
-        for job in launched:
-            job.wait(timeout=60)
-
-
-def launch(name: str, folder: Path) -> subprocess.Popen[bytes]:
-    """One contender under mpirun."""
-    mpirun = Path(sys.executable).with_name("mpirun")
-    root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    command = [str(mpirun) if mpirun.exists() else "mpirun", *root, "--oversubscribe", "-np", str(RANKS)]
-    name, *settings = name.split("@")
-    own = dict(setting.split("=", 1) for setting in settings)
-    environ = os.environ | own | {"BENCHMARK_FOLDER": str(folder), "BENCHMARK_RANKS": str(RANKS)}
-    with (folder / f"{name}.out").open("wb") as out:  # mpirun's words about ranks that leave early
-        return subprocess.Popen(
-            [*command, sys.executable, "-m", "benchmarks.ranks.step_time", name], env=environ, stdout=out, stderr=out
-        )
-
-
-def meet(listener: Listener) -> list[Rank]:
-    """Wait for the ranks of the contender just launched."""
-    found: dict[int, Rank] = {}
-    while len(found) < RANKS:
-        line = listener.accept()
-        name, rank, pid, about = line.recv()
-        found[rank] = Rank(pid, line)
-        if rank == 0:
-            print(f"{name:12} {about}")
-    return [found[rank] for rank in range(RANKS)]
-
-
-def pause(pair: list[Rank], number: signal.Signals) -> None:
-    """Stop or continue the ranks of a contender."""
-    for rank in pair:
-        os.kill(rank.pid, number)
-
-
-def measure(ranks: dict[str, list[Rank]], cases: Sequence[str], rounds: int) -> Times:
-    """Blocks of steps in turns. Round -1 builds networks and warms up."""
-    times: Times = {case: {name: [] for name in ranks} for case in cases}
-    for number in range(-1, rounds):
-        for case in cases:
-            for name in rotated(list(ranks), number):
-                seconds = block(ranks[name], case)
-                if number >= 0:
-                    times[case][name].append(seconds)
-    return times
+    with (
+        tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder,
+        jobs(args.contenders, Path(folder), "benchmarks.ranks.step_time") as ranks,
+    ):
+        report(measure(ranks, args.cases, args.rounds, block))
 
 
 def block(pair: list[Rank], case: str) -> float:
     """Seconds per step, mean over the ranks."""
-    pause(pair, signal.SIGCONT)
-    for rank in pair:
-        rank.line.send((case, STEPS[case]))
-    seconds = [rank.line.recv() for rank in pair]
-    pause(pair, signal.SIGSTOP)
-    return statistics.fmean(seconds)
+    return statistics.fmean(ask(pair, (case, STEPS[case])))
 
 
 def report(times: Times) -> None:
