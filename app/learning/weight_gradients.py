@@ -167,7 +167,9 @@ class _Apply(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer) -> Tensor:
         ctx.layer = layer
         ctx.save_for_backward(inputs, weight)
-        return layer.outputs(inputs)
+        outputs = layer.outputs(inputs)
+        # Of sequences they are a view of what was computed, and autograd would not let the next layer overwrite it.
+        return torch.ops.aten._unsafe_view(outputs, outputs.shape) if outputs._is_view() else outputs
 
     @staticmethod
     @once_differentiable

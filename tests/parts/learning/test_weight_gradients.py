@@ -86,6 +86,15 @@ def test_gradients_are_those_of_autograd(case, formed):
     assert_same(played(copy.deepcopy(chunk), inputs, formed), plain(chunk, inputs))
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_what_comes_out_may_be_overwritten(case):
+    build, shape = CASES[case]
+    torch.manual_seed(0)
+    chunk = nn.Sequential(build().double(), nn.LeakyReLU(0.1, inplace=True), nn.ELU(inplace=True))
+    inputs = microbatches(shape, (4, 3))
+    assert_same(played(copy.deepcopy(chunk), inputs, (0,)), plain(chunk, inputs))
+
+
 def test_a_deep_chunk_with_normalisation_and_residuals():
     class Block(nn.Module):
         def __init__(self):
