@@ -16,7 +16,7 @@ pytestmark = pytest.mark.mpi
 
 SHAPES = ((1,), (3, 5), (0, 4), (7, 1, 3), (1000,), (17, 300))
 TYPES = (torch.float32, torch.bfloat16, torch.int64, torch.float64, torch.complex64, torch.bool)
-LARGE = (1 << 20, 3)  # 12 MB: far above what MPI sends before the other side asks
+LARGE = (1 << 18, 3)  # 3 MB: far above what MPI sends before the other side asks
 
 
 @pytest.fixture(scope="module")
