@@ -7,6 +7,7 @@ PYTHON ?= python3
 MPI ?= $(shell cat $(VENV)/.mpi 2>/dev/null || echo pypi)
 RANKS ?= 2
 INPUT ?= inputs/digits.toml
+BENCHMARKS ?= data_parallel pipeline reading startup
 
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.packages-$(MPI)
@@ -57,9 +58,8 @@ format: install ## let ruff rewrite the code
 	$(BIN)/ruff format
 
 bench: install ## every benchmark, one after another
-	@set -e; for file in $(filter-out benchmarks/__init__.py, $(wildcard benchmarks/*.py)); do \
-		name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; \
-	done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks.pipeline --memory
 
 clean: ## remove .venv and what the tools left; results/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

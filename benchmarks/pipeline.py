@@ -8,6 +8,7 @@ runs at a time (see benchmarks/contenders.py); ratios are of the same round.
 """
 
 import argparse
+import io
 import os
 import signal
 import statistics
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -148,6 +150,7 @@ def memory(args: argparse.Namespace, cuts: Mapping[str, int]) -> None:
 def needed(name: str, case: str, cut: int, count: int) -> int:
     """Bytes, measured by a job of its own."""
     with (
+        redirect_stdout(io.StringIO()),  # who it is stands in the table
         tempfile.TemporaryDirectory(prefix="phalanx-bench-") as folder,
         jobs([name], Path(folder), MODULE, {**os.environ, **EXACT}) as ranks,
     ):
