@@ -1,6 +1,6 @@
 """Small synthetic data and input files, made by the tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +42,34 @@ def values(inputs: np.ndarray, width: int = 2) -> np.ndarray:
     return np.tanh(flat @ np.random.default_rng(4).normal(size=(flat.shape[1], width)) / 3).astype(np.float32)
 
 
-def write_input(file: Path, network: Mapping[str, Any], train: Mapping[str, Any], data: Mapping[str, Any]) -> Path:
-    """An input file with a phase "net" that trains and a phase "test" that evaluates it.
+def write_input(
+    file: Path,
+    network: Mapping[str, Any],
+    train: Mapping[str, Any],
+    data: Mapping[str, Any],
+    before: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """An input file with a phase "net" that trains and a phase "test" that evaluates it; phases `before` come first.
 
     Batches of 20 in microbatches of 6: microbatches and the last batch are uneven.
     """
-    tables = {
-        "[run]": {"name": "made", "seed": SEED, "folder": str(file.with_suffix(""))},
-        "[data]": {"inputs": "x", "targets": "y", "validation": 0.1, "test": 0.1, **data},
-        "[network]": network,
-        "[[phase]]": {
-            "kind": "train",
-            "name": "net",
-            "epochs": 2,
-            "batch_size": 20,
-            "microbatch_size": 6,
-            "rate": 0.01,
-            **train,
-        },
-        "[[phase]] ": {"kind": "evaluate", "name": "test", "batch_size": 9, "microbatch_size": 2, "top_k": [2]},
+    trains = {
+        "kind": "train",
+        "name": "net",
+        "epochs": 2,
+        "batch_size": 20,
+        "microbatch_size": 6,
+        "rate": 0.01,
+        **train,
     }
-    lines = [line for title, table in tables.items() for line in (title, *map(_line, table.items()), "")]
+    tables = [
+        ("[run]", {"name": "made", "seed": SEED, "folder": str(file.with_suffix(""))}),
+        ("[data]", {"inputs": "x", "targets": "y", "validation": 0.1, "test": 0.1, **data}),
+        ("[network]", network),
+        *(("[[phase]]", phase) for phase in (*before, trains)),
+        ("[[phase]]", {"kind": "evaluate", "name": "test", "batch_size": 9, "microbatch_size": 2, "top_k": [2]}),
+    ]
+    lines = [line for title, table in tables for line in (title, *map(_line, table.items()), "")]
     file.write_text("\n".join(lines))
     return file
 
