@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -28,9 +28,8 @@ from app.plan.simulation import ChunkTimes, simulate
 from benchmarks.contenders import RANKS, Rank, Times, ask, jobs, measure
 from benchmarks.interleave import Ratio, last_line, ratio
 from benchmarks.ranks import pipeline_step
-from benchmarks.ranks.pipeline_step import CASES, CONTENDERS, MEMORY, MICROBATCHES, STAGE, STEP, Case, Order
+from benchmarks.ranks.pipeline_step import CASES, CONTENDERS, MEMORY, MICROBATCHES, OURS, STAGE, STEP, Case, Cut, Order
 
-OURS = ("gpipe", "1f1b")
 PEERS = ("torch-gpipe", "torch-1f1b")
 STEPS = 2  # timed ones in a block
 GOAL = 0.88  # of the better torch schedule; and below 1 of one rank
@@ -51,19 +50,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # leave no stopped processes behind
     torch.set_num_threads(1)
     cuts = {case: balanced(CASES[case]) for case in args.cases}
-    for case, first in cuts.items():
-        print(f"{case}: {first} of {len(CASES[case].build())} layers on the first stage")
+    for case, by_schedule in cuts.items():
+        print(f"{case}: the first of each chunk's layers:", ", ".join(f"{k} {v}" for k, v in by_schedule.items()))
     (memory if args.memory else speed)(args, cuts)
 
 
-def balanced(case: Case) -> int:
-    """How many layers the first stage holds, by the time that each takes."""
+def balanced(case: Case) -> dict[str, Cut]:
+    """The layers at which further chunks begin, by schedule; by the time that each layer takes."""
     network, (inputs, _) = pipeline_step.build(case), pipeline_step.data(case, 1)
     costs = []
     for layer in network:
         costs.append(layer_time(layer, inputs))
         inputs = layer(inputs).detach().requires_grad_()
-    return len(cut(costs, RANKS)[0])
+    one, two = (tuple(piece.start for piece in cut(costs, parts, stages=RANKS)[1:]) for parts in (RANKS, 2 * RANKS))
+    return {name: two if name == "interleaved" else one for name in CONTENDERS}
 
 
 def layer_time(layer: nn.Module, inputs: torch.Tensor, repeats: int = 9) -> float:
@@ -78,16 +78,17 @@ def layer_time(layer: nn.Module, inputs: torch.Tensor, repeats: int = 9) -> floa
     return min(seconds)
 
 
-def speed(args: argparse.Namespace, cuts: Mapping[str, int]) -> None:
+def speed(args: argparse.Namespace, cuts: Mapping[str, Mapping[str, Cut]]) -> None:
     """Blocks of steps in turns, and each stage alone once a round."""
     bounds: Bounds = {case: {name: [] for name in OURS} for case in args.cases}
 
     def block(pair: list[Rank], case: str) -> float:
-        if pair is ranks.get("1f1b"):
-            times = [ask([rank], Order(STAGE, case, cuts[case], MICROBATCHES))[0] for rank in pair]
-            for name in OURS:
-                bounds[case][name].append(bound(name, times))
-        answers = ask(pair, Order(STEP, case, cuts[case], STEPS))
+        name = next(name for name, one in ranks.items() if one is pair)
+        where = cuts[case][name.partition("@")[0]]
+        if name in OURS:
+            times = [ask([rank], Order(STAGE, case, where, MICROBATCHES))[0] for rank in pair]
+            bounds[case][name].append(bound(name, {**times[0], **times[1]}))
+        answers = ask(pair, Order(STEP, case, where, STEPS))
         return statistics.fmean(max(pair) for pair in zip(*answers, strict=True))
 
     with (
@@ -98,9 +99,10 @@ def speed(args: argparse.Namespace, cuts: Mapping[str, int]) -> None:
     report(times, {case: {name: values[1:] for name, values in row.items()} for case, row in bounds.items()})
 
 
-def bound(name: str, times: Sequence[ChunkTimes]) -> float:
+def bound(name: str, times: Mapping[int, ChunkTimes]) -> float:
     """Seconds of the schedule played without any loss."""
-    return simulate(make_schedule(name, stages=RANKS, microbatches=MICROBATCHES), times).seconds
+    schedule = make_schedule(name, stages=RANKS, microbatches=MICROBATCHES, chunks=len(times) // RANKS)
+    return simulate(schedule, [times[number] for number in sorted(times)]).seconds
 
 
 def report(times: Times, bounds: Bounds) -> None:
@@ -132,7 +134,7 @@ def shown(one: Ratio | None) -> str:
     return f"{one.median:6.3f} {one.lower:.3f}-{one.upper:.3f}".rjust(20) if one else " " * 20
 
 
-def memory(args: argparse.Namespace, cuts: Mapping[str, int]) -> None:
+def memory(args: argparse.Namespace, cuts: Mapping[str, Mapping[str, Cut]]) -> None:
     """Growth of the first stage's resident set, each number in a process of its own."""
     names = [name for name in args.contenders if name != "whole"]
     grown: dict[str, dict[str, list[float]]] = {}
@@ -140,14 +142,14 @@ def memory(args: argparse.Namespace, cuts: Mapping[str, int]) -> None:
         print(f"\n{case}: peak activation memory of the first stage, MiB, by microbatches of the batch")
         print(f"  {'':12}", *(f"{count:8}" for count in COUNTS), flush=True)
         for name in names:
-            row = [needed(name, case, cuts[case], count) / 2**20 for count in COUNTS]
+            row = [needed(name, case, cuts[case][name], count) / 2**20 for count in COUNTS]
             grown.setdefault(case, {})[name] = [round(number, 1) for number in row]
             print(f"  {name:12}", *(f"{number:8.1f}" for number in row), flush=True)
     print()
     print(last_line("pipeline memory", {}, {"mib": grown, "microbatches": COUNTS, "ranks": RANKS}))
 
 
-def needed(name: str, case: str, cut: int, count: int) -> int:
+def needed(name: str, case: str, cut: Cut, count: int) -> int:
     """Bytes, measured by a job of its own."""
     with (
         redirect_stdout(io.StringIO()),  # who it is stands in the table

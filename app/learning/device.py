@@ -11,7 +11,7 @@ from app.errors import MachineError
 from app.report.finding import Finding
 
 # Of malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, in bytes.
-_MALLOC = {-3: 1 << 30, -1: (1 << 31) - 1, -2: 64 << 20}
+_MALLOC = {-3: 32 << 20, -1: (1 << 31) - 1, -2: 64 << 20}
 
 
 class Device(NamedTuple):

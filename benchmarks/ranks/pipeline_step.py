@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from app.learning.device import keep_freed_memory
 from app.parallel import environment
+from app.plan.schedules import RECEIVE_GRADIENTS, Action
 from app.plan.simulation import ChunkTimes
 from app.report.trace import NOTHING, Recorder
 from benchmarks.ranks.orders import serve
@@ -21,6 +23,7 @@ STAGES = 2
 MICROBATCHES = 8
 STEP, STAGE, MEMORY = "step", "stage", "memory"
 Step = Callable[[], object]
+Cut = tuple[int, ...]
 WARM = 2  # microbatches before memory is measured: torch's 1F1B takes no fewer than there are stages
 
 
@@ -35,19 +38,19 @@ class Case(NamedTuple):
 class Order(NamedTuple):
     """`what` of STEP: seconds of `number` steps; STAGE: ChunkTimes; MEMORY: bytes that `number` microbatches need.
 
-    cut: the number of layers on the first stage.
+    cut: the layers at which chunks after the first begin: one, or three for two chunks a stage.
     """
 
     what: str
     case: str
-    cut: int
+    cut: Cut
     number: int
 
 
 class Contender(NamedTuple):
     """Makes the step of a case with a cut and a number of microbatches of the usual size; a barrier over the ranks."""
 
-    step: Callable[[Case, int, int], Step]
+    step: Callable[[Case, Cut, int], Step]
     barrier: Callable[[], object]
     about: str
 
@@ -87,9 +90,21 @@ def data(case: Case, microbatches: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(batch, *case.sample), torch.randint(0, 10, (batch,))
 
 
-def half(network: nn.Sequential, cut: int, rank: int) -> nn.Sequential:
-    """The layers of a stage."""
-    return nn.Sequential(*list(network)[:cut] if rank == 0 else list(network)[cut:])
+def chunk(network: nn.Sequential, cut: Cut, number: int) -> nn.Sequential:
+    """The layers of a chunk; with one a stage, of the stage of this number."""
+    bounds = (0, *cut, len(network))
+    return nn.Sequential(*list(network)[bounds[number] : bounds[number + 1]])
+
+
+def entering(case: Case, cut: Cut) -> list[torch.Tensor]:
+    """A microbatch on its way into each chunk."""
+    network, (passing, _) = build(case), data(case, 1)
+    found = []
+    with torch.no_grad():
+        for number in range(len(cut) + 1):
+            found.append(passing)
+            passing = chunk(network, cut, number)(passing)
+    return found
 
 
 def forget_gradients(network: nn.Module) -> None:
@@ -100,7 +115,7 @@ def forget_gradients(network: nn.Module) -> None:
 def whole(schedule: str, rank: int) -> Contender:
     """Plain autograd on rank 0, the whole batch at once; rank 1 has nothing to do."""
 
-    def make(case: Case, cut: int, microbatches: int) -> Step:
+    def make(case: Case, cut: Cut, microbatches: int) -> Step:
         network, (inputs, targets) = build(case), data(case, microbatches)
 
         def step() -> None:
@@ -121,11 +136,11 @@ def peer(schedule: str, rank: int) -> Contender:
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=STAGES)
     kind = {"torch-gpipe": pipelining.ScheduleGPipe, "torch-1f1b": pipelining.Schedule1F1B}[schedule]
 
-    def make(case: Case, cut: int, microbatches: int) -> Step:
+    def make(case: Case, cut: Cut, microbatches: int) -> Step:
         network, (inputs, targets) = build(case), data(case, microbatches)
-        own = half(network, cut, rank)
-        example = inputs[: microbatch_size(case)]
-        between = half(network, cut, 0)(example)
+        own = chunk(network, cut, rank)
+        example, between = entering(case, cut)
+        between.requires_grad_()  # from this torch concludes that gradients come back
         given = (example, between) if rank == 0 else (between, own(between))
         stage = pipelining.PipelineStage(
             own, rank, STAGES, torch.device("cpu"), input_args=given[0], output_args=given[1]
@@ -155,49 +170,44 @@ def ours(schedule: str, rank: int) -> Contender:
 
     here = world.start()
 
-    def make(case: Case, cut: int, microbatches: int) -> Step:
-        from app.learning.inbox import Boundary, Inbox
+    def make(case: Case, cut: Cut, microbatches: int) -> Step:
+        from app.learning.inbox import Inbox
+        from app.networks.shapes import Boundary
         from app.parallel.group import Group
         from app.parallel.links import Links
         from app.parallel.watchdog import Watchdog
 
-        between = example_between(case, cut)
+        boundaries = {n: Boundary(one.shape[1:], one.dtype) for n, one in enumerate(entering(case, cut))}
         watchdog = Watchdog(rank, STAGES, "", Path(), 0, print, sys.exit)
-        links = Links(Group(here.comm), torch.device("cpu"))
-        inbox = Inbox(links, {1: Boundary(between.shape[1:], between.dtype)}, STAGES, watchdog)
+        inbox = Inbox(Links(Group(here.comm), torch.device("cpu")), boundaries, STAGES, watchdog)
         return played(case, cut, microbatches, schedule, rank, inbox, NOTHING)
 
     return Contender(make, here.barrier, f"ours, schedule {schedule}")
 
 
-def example_between(case: Case, cut: int) -> torch.Tensor:
-    """What passes from one stage to the other: a microbatch's activations."""
-    inputs, _ = data(case, 1)
-    with torch.no_grad():
-        return half(build(case), cut, 0)(inputs)
-
-
-def played(case: Case, cut: int, microbatches: int, schedule: str, rank: int, inbox: Any, trace: Recorder) -> Step:
+def played(case: Case, cut: Cut, microbatches: int, schedule: str, rank: int, inbox: Any, trace: Recorder) -> Step:
     """A batch as the trainer plays it on one stage."""
     from app.data.batches import Batch, Microbatch
-    from app.learning.inbox import Boundary
     from app.learning.losses import loss
     from app.learning.pipeline import Arrangement, Gradients, Pipeline
     from app.learning.randomness import LayerRandomness
     from app.report.timers import Timers
 
-    own, (inputs, targets) = half(build(case), cut, rank), data(case, microbatches)
+    network, (inputs, targets) = build(case), data(case, microbatches)
+    arrangement = Arrangement(rank, STAGES, (len(cut) + 1) // STAGES, schedule)
+    chunks = {number: chunk(network, cut, number) for number in arrangement.held}
     pipeline = Pipeline(
-        {rank: own},
+        chunks,
         loss("cross_entropy"),
         torch.device("cpu"),
-        entering={rank: Boundary(case.sample, torch.float32)},  # read by other phases only
+        entering={},  # read by phases only
         bf16=False,
-        arrangement=Arrangement(rank, STAGES, 1, schedule),
+        arrangement=arrangement,
         inbox=inbox,
         timers=Timers(),
         trace=trace,
     )
+    own = nn.Sequential(*(layer for one in chunks.values() for layer in one))
     gradients = Gradients(pipeline, LayerRandomness(own, 7, "benchmark"), lambda chunk: None)
     size = microbatch_size(case)
     pieces = zip(inputs.split(size), targets.split(size), strict=True)
@@ -210,39 +220,44 @@ def played(case: Case, cut: int, microbatches: int, schedule: str, rank: int, in
     return step
 
 
-CONTENDERS = {"torch-gpipe": peer, "torch-1f1b": peer, "gpipe": ours, "1f1b": ours, "whole": whole}
+OURS = ("gpipe", "1f1b", "interleaved")
+CONTENDERS = {"torch-gpipe": peer, "torch-1f1b": peer, **dict.fromkeys(OURS, ours), "whole": whole}
 
 
 class Alone:
     """In the place of an inbox: every message is there at once, and nobody gets ours."""
 
-    def __init__(self, message: torch.Tensor) -> None:
-        self._message = message
+    def __init__(self, case: Case, cut: Cut) -> None:
+        self._entering = entering(case, cut)
 
     def begin(self, *_: object) -> None:
         pass
 
     finish = send_activations = send_gradients = begin
 
-    def take(self, *_: object) -> torch.Tensor:
-        return self._message.detach()
+    def take(self, action: Action, _: object) -> torch.Tensor:
+        return self._entering[action.chunk + (action.kind == RECEIVE_GRADIENTS)].detach()
 
 
-def stage_times(case: Case, cut: int, rank: int) -> ChunkTimes:
-    """Seconds of a microbatch on this rank's stage alone, backward divided as ours does it."""
+def stage_times(case: Case, cut: Cut, schedule: str, rank: int) -> dict[int, ChunkTimes]:
+    """Seconds of a microbatch in each of this rank's chunks alone, backward divided as ours does it."""
     trace = Recorder()
-    step = played(case, cut, MICROBATCHES, "1f1b", rank, Alone(example_between(case, cut)), trace)
+    step = played(case, cut, MICROBATCHES, schedule, rank, Alone(case, cut), trace)
     step()  # warms up
     trace.start()
     step()
-    seconds: dict[str, list[float]] = {"forward": [], "backward": [], "weights": []}
+    seconds: dict[int, dict[str, list[float]]] = {}
     for event in trace.events:
-        seconds.setdefault(event.name, []).append(event.end - event.begin)
-    return ChunkTimes(
-        statistics.median(seconds["forward"]),
-        statistics.median(seconds["backward"]),
-        sum(seconds["weights"]) / MICROBATCHES,  # formed for several microbatches at once, where that is faster
-    )
+        by_name = seconds.setdefault(event.chunk, {"forward": [], "backward": [], "weights": []})
+        by_name.setdefault(event.name, []).append(event.end - event.begin)
+    return {
+        number: ChunkTimes(
+            statistics.median(by_name["forward"]),
+            statistics.median(by_name["backward"]),
+            sum(by_name["weights"]) / MICROBATCHES,  # formed for several microbatches at once, where that is faster
+        )
+        for number, by_name in seconds.items()
+    }
 
 
 def activation_memory(contender: Contender, case: Case, order: Order) -> int:
@@ -283,10 +298,12 @@ def main(arguments: Sequence[str]) -> None:
 
     def answer(order: Order) -> object:
         case = CASES[order.case]
-        if order.what == STAGE:
-            return stage_times(case, order.cut, rank)
         if order.what == MEMORY:
             return activation_memory(contender, case, order)
+        if name in OURS:
+            keep_freed_memory()  # as the program does when it starts
+        if order.what == STAGE:
+            return stage_times(case, order.cut, name, rank)
         if order.case not in steps:
             steps[order.case] = contender.step(case, order.cut, MICROBATCHES)
         return block(steps[order.case], order.number, contender.barrier)
