@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import app
-from app.errors import InputError, PhalanxError
+from app.errors import InputError, MachineError, PhalanxError
 from app.inputfile import Input, read_input
 from app.inputfile.files import data_files, network_file
 from app.inputfile.read import read_text
@@ -33,6 +33,10 @@ if TYPE_CHECKING:  # `phalanx check` gets by without numpy
     from app.storage.artifact_file import Provenance
 
 T = TypeVar("T")
+NO_MEMORY = (
+    "there is no memory left for this rank ({}). What to try: more [grid] stages, so that a rank holds a smaller part"
+    " of the network; recompute = true; a smaller microbatch_size; fewer ranks a host."
+)
 
 
 class Options(NamedTuple):
@@ -254,6 +258,7 @@ def _version(name: str) -> str:
 
 def _walk(context: Any, progress: RunProgress) -> list[SummaryRow]:
     """All phases in order; finished ones are skipped. Collective over: world."""
+    from app.learning.device import give_freed_memory_back, out_of_memory
     from app.phases import PHASES
 
     rows = []
@@ -268,7 +273,13 @@ def _walk(context: Any, progress: RunProgress) -> list[SummaryRow]:
         context.log.info(f"{step.name}: {step.phase.kind} begins")
         context.watchdog.place(step.name, 0, 0)
         begun = time.monotonic()
-        numbers = PHASES[step.phase.kind](context, step)
+        try:
+            numbers = PHASES[step.phase.kind](context, step)
+        except (MemoryError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise MachineError(NO_MEMORY.format(" ".join(str(error).split()))) from error
+            raise
+        give_freed_memory_back()
         progress = replace(progress, done=progress.done | {step.name: _plain(numbers)})
         _note(context, progress)
         _forget_checkpoints(context, step)

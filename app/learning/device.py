@@ -2,6 +2,7 @@
 
 import ctypes
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from app.errors import MachineError
 from app.report.finding import Finding
 
-# Of malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD, in bytes.
+# Of malloc.h: M_MMAP_THRESHOLD (the largest that glibc would choose), M_TRIM_THRESHOLD, M_TOP_PAD, in bytes.
 _MALLOC = {-3: 32 << 20, -1: (1 << 31) - 1, -2: 64 << 20}
 
 
@@ -69,14 +70,29 @@ def set_threads(threads: int) -> int:
 def keep_freed_memory() -> None:
     """Let this process use freed memory again instead of giving it back: every step allocates the same tensors.
 
-    By itself glibc maps large tensors anew each time, and the kernel clears their pages. Does nothing without glibc.
+    By itself glibc gives back what is free at the end of its heap, and the kernel clears every page that comes again.
+    Does nothing without glibc. Collective over: none.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
+    mallopt = _of_libc("mallopt")
     for parameter, size in _MALLOC.items():
         mallopt(parameter, size)
+
+
+def give_freed_memory_back() -> None:
+    """Between phases, which allocate other tensors. Does nothing without glibc. Collective over: none."""
+    _of_libc("malloc_trim")(0)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that there was no memory left, on the host or on the device."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _of_libc(name: str) -> Callable[..., object]:
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return lambda *_: None
 
 
 def supports_bf16(device: torch.device) -> bool:

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 # Samples (positions of a convolution) whose weight gradients are formed in one product. With fewer, reading and writing
 # the gradient costs more than the arithmetic; more only hold activations for longer.
-ROWS = 1024
+ROWS = 256
 
 
 class WeightGradients:
