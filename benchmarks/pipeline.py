@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from app.plan.cut import cut
-from app.plan.schedules import make_schedule
-from app.plan.simulation import ChunkTimes, simulate
+from app.plan.pipelines.cut import cut
+from app.plan.pipelines.schedules import make_schedule
+from app.plan.pipelines.simulation import ChunkTimes, simulate
 from benchmarks.contenders import RANKS, Rank, Times, ask, jobs, measure
 from benchmarks.interleave import Ratio, last_line, ratio
 from benchmarks.ranks import pipeline_step

@@ -8,7 +8,7 @@ import torch
 from app.networks.shapes import Boundary
 from app.parallel.links import Links, Message, Receipt
 from app.parallel.watchdog import Watchdog
-from app.plan.schedules import RECEIVE_ACTIVATIONS, RECEIVE_GRADIENTS, Action
+from app.plan.pipelines.schedules import RECEIVE_ACTIVATIONS, RECEIVE_GRADIENTS, Action
 
 AHEAD = 3  # receives under way: the next ones of both directions, while the one before is still at work
 

@@ -17,7 +17,7 @@ from app.learning.inbox import Inbox
 from app.learning.randomness import LayerRandomness
 from app.learning.weight_gradients import CONVOLUTIONS, WeightGradients
 from app.networks.shapes import Boundary
-from app.plan.schedules import (
+from app.plan.pipelines.schedules import (
     BACKWARD,
     FORWARD,
     RECEIVE_ACTIVATIONS,
@@ -95,16 +95,6 @@ class Pipeline:
         self._overwriting = {number for number, chunk in chunks.items() if _overwrites(chunk)}
         self.inbox = inbox
         self.timers, self.trace = timers, trace
-
-    @property
-    def first(self) -> bool:
-        """Whether this rank holds the first layer."""
-        return 0 in self.chunks
-
-    @property
-    def last(self) -> bool:
-        """Whether this rank holds the last layer, and so has the outputs and the loss."""
-        return self.final in self.chunks
 
     def evaluate(self, batch: Batch) -> Iterator[Outputs]:
         """Outputs of this replica's microbatches, in order, on the last stage; elsewhere nothing comes."""

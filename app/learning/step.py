@@ -12,8 +12,8 @@ from app.errors import NumbersError
 from app.learning.optimizers import Optimizer, scale_, squared_norms
 from app.learning.pipeline import Gradients, Pipeline
 from app.learning.randomness import LayerRandomness
-from app.parallel.gradients import GradientSum
 from app.parallel.group import Group
+from app.parallel.sums.gradients import GradientSum
 from app.parallel.watchdog import Watchdog
 from app.report.timers import Timers
 

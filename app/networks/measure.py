@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from app.networks.layers import Layer, one_by_one
 from app.networks.shapes import Boundary
-from app.plan.times import LayerTime
+from app.plan.pipelines.times import LayerTime
 
 SECONDS = 0.3  # for one layer, unless two repetitions take longer
 FEWEST, MOST = 2, 20  # repetitions of a microbatch size

@@ -9,8 +9,8 @@ from app.inputfile.models import Input
 from app.inputfile.phases import NEW, Evaluate, Train
 from app.plan.grid import Grid, grid_problems
 from app.plan.microbatches import load, microbatch_sizes
-from app.plan.pipeline import pipeline_notes, pipeline_problems, unused_keys
-from app.plan.stages import recomputes, schedule_of
+from app.plan.pipelines.problems import pipeline_notes, pipeline_problems, unused_keys
+from app.plan.pipelines.stages import recomputes, schedule_of
 
 LOSSES_OF = {"classification": ("cross_entropy",), "regression": ("mse", "l1", "huber", "bce")}
 

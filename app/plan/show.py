@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from app.inputfile.models import Input
 from app.inputfile.phases import Train
-from app.plan import schedules
-from app.plan.advice import advice
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
+from app.plan.pipelines import schedules
+from app.plan.pipelines.advice import advice
+from app.plan.pipelines.stages import Division, Layout, alike, costs_of, own_sizes, sample_shape_of
+from app.plan.pipelines.times import estimated, transfer_s
 from app.plan.plan import Plan, loss_of
-from app.plan.stages import Division, Layout, alike, costs_of, own_sizes, sample_shape_of
-from app.plan.times import estimated, transfer_s
 
 SHOWN_MICROBATCHES, SHOWN_STAGES = 12, 4  # a schedule of at most so many is printed
 

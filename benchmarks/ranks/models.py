@@ -16,7 +16,7 @@ from app.learning.pipeline import Arrangement, Pipeline
 from app.learning.randomness import LayerRandomness
 from app.learning.step import Sums, TrainStep
 from app.networks.shapes import Boundary
-from app.parallel.gradients import GradientSum
+from app.parallel.sums.gradients import GradientSum
 from app.parallel.watchdog import Watchdog
 from app.report.timers import Timers
 

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from app.learning.device import keep_freed_memory
 from app.parallel import environment
-from app.plan.schedules import RECEIVE_GRADIENTS, Action
-from app.plan.simulation import ChunkTimes
+from app.plan.pipelines.schedules import RECEIVE_GRADIENTS, Action
+from app.plan.pipelines.simulation import ChunkTimes
 from app.report.trace import NOTHING, Recorder
 from benchmarks.ranks.orders import serve
 

@@ -23,9 +23,12 @@ class Contender(NamedTuple):
 def ours(engine_name: str, rank: int) -> Contender:
     """The trainer's own step with one of our gradient sums; "none": the same step without a sum, the limit."""
     environment.prepare(os.environ)
-    from app.parallel import gradients, world
+    from app.learning.device import keep_freed_memory
+    from app.parallel import world
+    from app.parallel.sums import gradients
 
     here = world.start()
+    keep_freed_memory()  # as the program does when it starts
     group = here.group(0, here.rank)
     from benchmarks.ranks import models
 

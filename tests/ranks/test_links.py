@@ -10,7 +10,7 @@ from app.networks.shapes import Boundary
 from app.parallel import world
 from app.parallel.links import Links, Message
 from app.parallel.watchdog import Watchdog
-from app.plan.schedules import RECEIVE_ACTIVATIONS, Action
+from app.plan.pipelines.schedules import RECEIVE_ACTIVATIONS, Action
 
 pytestmark = pytest.mark.mpi
 

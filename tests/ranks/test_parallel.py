@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from app.errors import DataError, MachineError, NumbersError
-from app.parallel import gradients, world
-from app.parallel.horovod_sum import HorovodSum
-from app.parallel.mpi_sum import MpiSum
+from app.parallel import world
+from app.parallel.sums import gradients
+from app.parallel.sums.horovod_sum import HorovodSum
+from app.parallel.sums.mpi_sum import MpiSum
 
 pytestmark = pytest.mark.mpi
 

@@ -12,7 +12,7 @@ from app.errors import NumbersError
 from app.learning.optimizers import OptimizerOptions, make
 from app.learning.randomness import LayerRandomness
 from app.learning.step import Sums, Tie, TrainStep
-from app.parallel.gradients import NoSum, choose
+from app.parallel.sums.gradients import NoSum, choose
 from app.parallel.watchdog import Watchdog
 from app.report.timers import Timers
 from tests.ranks.staged import CASES, SIZES, Case, Staged, batch_of, built, seen_by, staged

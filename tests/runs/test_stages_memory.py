@@ -70,7 +70,8 @@ def test_address_space_for_half_of_the_network(tmp_path):
     allowed = 7 * half
     alone = watched(file, ALONE, 1, baseline(tiny, ALONE, 1) + allowed)
     assert alone.ended.code == 1, alone.ended.text
-    assert "there is no memory left for this rank" in alone.ended.text and "Traceback" not in alone.ended.text
+    assert "there is no memory left for this rank" in alone.ended.text
+    assert "Traceback" not in alone.ended.text
     assert not (tmp_path / f"width{WIDTH}" / "networks").exists()
     limit = baseline(tiny, 2, 2) + allowed
     cut = watched(file, 2, 2, limit)

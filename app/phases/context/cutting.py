@@ -11,10 +11,10 @@ from app.networks.measure import measure
 from app.networks.shapes import boundaries, trace
 from app.networks.user import is_user_kind
 from app.phases.context import Context
-from app.plan.advice import advice, predict
 from app.plan.costs import LayerCost, layer_costs
-from app.plan.stages import Division, own_sizes, recomputes, schedule_of
-from app.plan.times import LayerTime, estimated, transfer_s
+from app.plan.pipelines.advice import advice, predict
+from app.plan.pipelines.stages import Division, own_sizes, recomputes, schedule_of
+from app.plan.pipelines.times import LayerTime, estimated, transfer_s
 
 MEASURING_S = 0.1  # for one layer
 

@@ -11,7 +11,7 @@ from app.networks.shapes import Boundary
 from app.parallel.links import Links
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork
-from app.plan.stages import recomputes, schedule_of
+from app.plan.pipelines.stages import recomputes, schedule_of
 from app.report.trace import NOTHING, Recorder
 
 SAMPLES = 2  # one would hide a layer that mixes up samples and features

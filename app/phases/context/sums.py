@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from app.learning.step import Sums, Tie
-from app.parallel.gradients import GradientSum, Wanted, choose
 from app.parallel.group import Group
+from app.parallel.sums.gradients import GradientSum, Wanted, choose
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork
 

@@ -3,7 +3,7 @@
 from app.inputfile.phases import Train
 from app.parallel import clock
 from app.phases.context import Context
-from app.plan.stages import schedule_of
+from app.plan.pipelines.stages import schedule_of
 from app.report.chrome import trace_file
 from app.report.trace import NOTHING, Recorder
 from app.storage import atomic_write

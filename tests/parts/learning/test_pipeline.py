@@ -18,9 +18,9 @@ from app.learning.pipeline import Arrangement, Gradients, Pipeline
 from app.learning.randomness import LayerRandomness
 from app.learning.step import Sums, TrainStep
 from app.networks.shapes import Boundary
-from app.parallel.gradients import NoSum
+from app.parallel.sums.gradients import NoSum
 from app.parallel.watchdog import Watchdog
-from app.plan.schedules import SCHEDULES, make_schedule
+from app.plan.pipelines.schedules import SCHEDULES, make_schedule
 from app.report.timers import Timers
 
 CROSS_ENTROPY = loss("cross_entropy")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from app.parallel.group import Group
-from app.parallel.packing import Packing
+from app.parallel.sums.packing import Packing
 
 _numbers = itertools.count()  # one per sum, the same on all ranks: Horovod knows tensors by name
 

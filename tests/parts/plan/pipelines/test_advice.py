@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from app.plan.advice import advice, one_rank_seconds, step_seconds
 from app.plan.costs import LayerCost
 from app.plan.microbatches import microbatch_sizes
-from app.plan.times import LayerTime, chunk_times, estimated, seconds, transfer_s
+from app.plan.pipelines.advice import advice, one_rank_seconds, predict
+from app.plan.pipelines.times import LayerTime, chunk_times, estimated, seconds, transfer_s
 
 PER_SAMPLE = LayerTime((0.0, 1e-3), (0.0, 1e-3), (0.0, 1e-3))  # microbatches of any size cost the same
 PER_MICROBATCH = LayerTime((1e-3, 1e-4), (1e-3, 1e-4), (1e-3, 1e-4))  # each reads large weights
@@ -19,7 +19,7 @@ def advised(layers, size: int, **options) -> list[str]:
 
 
 def step(layers, size: int) -> float:
-    return step_seconds(layers, HALVES, "1f1b", 2, microbatch_sizes(64, size))
+    return predict(layers, HALVES, "1f1b", 2, microbatch_sizes(64, size)).seconds
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 32])
@@ -27,15 +27,15 @@ def test_a_step_of_two_even_stages(count):
     """Work of one stage, and at least the forward and the backward of one microbatch that the other one waits."""
     sizes = [2] * count
     work = count * 2 * 2 * 3e-3  # two layers of three passes, two samples
-    found = step_seconds([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes)
+    found = predict([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes).seconds
     assert work + 2 * 2 * 1e-3 <= found <= work + 2 * 2 * 3e-3 + 1e-9
-    assert step_seconds([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes, transfer=1e-3) > found
-    assert step_seconds([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes, recompute=True) > found
+    assert predict([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes, transfer=1e-3).seconds > found
+    assert predict([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes, recompute=True).seconds > found
 
 
 def test_uneven_microbatches_do_the_same_work():
     even, uneven = (
-        step_seconds([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes) for sizes in ([10] * 8, [12] * 6 + [4] * 2)
+        predict([PER_SAMPLE] * 4, HALVES, "1f1b", 2, sizes).seconds for sizes in ([10] * 8, [12] * 6 + [4] * 2)
     )
     assert even == pytest.approx(uneven)
 

@@ -9,15 +9,15 @@ from app.inputfile import models
 from app.inputfile.models import Input
 from app.inputfile.networks import Transformer
 from app.inputfile.phases import Evaluate, Train
-from app.plan import cut
 from app.plan.costs import LayerCost, layer_costs
-from app.plan.expected import Expected, expected
 from app.plan.grid import Grid
-from app.plan.memory import Held, Kept, Memory, kept_by
 from app.plan.microbatches import microbatch_sizes
-from app.plan.schedules import make_schedule
-from app.plan.simulation import ChunkTimes
-from app.plan.times import LayerTime, chunk_times, estimated, seconds, transfer_s
+from app.plan.pipelines import cut
+from app.plan.pipelines.expected import Expected, expected
+from app.plan.pipelines.memory import Held, Kept, Memory, kept_by
+from app.plan.pipelines.schedules import make_schedule
+from app.plan.pipelines.simulation import ChunkTimes
+from app.plan.pipelines.times import LayerTime, chunk_times, estimated, seconds, transfer_s
 
 ENOUGH = 2  # microbatches a chunk, to see all that a schedule keeps
 MEBIBYTE = 1 << 20

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from app.plan.schedules import make_schedule
-from app.plan.simulation import ChunkTimes, simulate
+from app.plan.pipelines.schedules import make_schedule
+from app.plan.pipelines.simulation import ChunkTimes, simulate
 
 FEWEST_PLAYED = 16  # microbatches; of more than there are chunks, too, not all are played
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.plan.expected import expected
-from app.plan.schedules import make_schedule
-from app.plan.simulation import ChunkTimes, simulate
+from app.plan.pipelines.expected import expected
+from app.plan.pipelines.schedules import make_schedule
+from app.plan.pipelines.simulation import ChunkTimes, simulate
 
 
 @pytest.mark.parametrize(("schedule", "chunks"), [("gpipe", 1), ("1f1b", 1), ("interleaved", 2)])

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple
 
-from app.plan.schedules import BACKWARD, FORWARD, RECEIVES, REDUCE, SENDS, WEIGHTS, Action, Schedule, received
+from app.plan.pipelines.schedules import BACKWARD, FORWARD, RECEIVES, REDUCE, SENDS, WEIGHTS, Action, Schedule, received
 
 
 class ChunkTimes(NamedTuple):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from app.errors import NumbersError
-from app.parallel import packing
-from app.parallel.packing import SMALL_BYTES, Packing
+from app.parallel.sums import packing
+from app.parallel.sums.packing import SMALL_BYTES, Packing
 
 
 class Alone:

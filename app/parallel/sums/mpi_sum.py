@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from app.parallel import shared_memory
-from app.parallel.all_reduce import AllReduce
 from app.parallel.group import Group
-from app.parallel.packing import Packing
-from app.parallel.shared_memory import SharedMemory
+from app.parallel.sums import shared_memory
+from app.parallel.sums.all_reduce import AllReduce
+from app.parallel.sums.packing import Packing
+from app.parallel.sums.shared_memory import SharedMemory
 
 
 class MpiSum:

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
-from app.plan.schedule_check import problems
-from app.plan.schedules import SCHEDULES, Action, forward_only, in_flight_limit, make_schedule, show
+from app.plan.pipelines.schedule_check import problems
+from app.plan.pipelines.schedules import SCHEDULES, Action, forward_only, in_flight_limit, make_schedule, show
 
 STAGES, MICROBATCHES, CHUNKS = range(1, 9), range(34), range(1, 5)
 

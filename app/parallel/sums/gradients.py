@@ -73,7 +73,7 @@ def _why(device_type: str, hosts: int) -> str:
 
 def _horovod_trouble(group: Group, device_type: str, thread_level: str) -> str | None:
     """Why Horovod cannot be used, or None."""
-    from app.parallel import horovod_sum
+    from app.parallel.sums import horovod_sum
 
     if thread_level != "multiple":  # its thread talks to the others while ours sends activations
         return f"this MPI allows threads at level {thread_level}, and Horovod beside other messages needs multiple"
@@ -85,7 +85,7 @@ def _horovod_trouble(group: Group, device_type: str, thread_level: str) -> str |
 
 
 def _mpi(group: Group, hosts: int, because: str) -> GradientSum:
-    from app.parallel.mpi_sum import open_mpi_sum
+    from app.parallel.sums.mpi_sum import open_mpi_sum
 
     engine = open_mpi_sum(group, hosts)
     engine.reason = engine.reason.replace("mpi: ", f"mpi: {because}", 1)
@@ -93,6 +93,6 @@ def _mpi(group: Group, hosts: int, because: str) -> GradientSum:
 
 
 def _horovod(group: Group, reason: str) -> GradientSum:
-    from app.parallel.horovod_sum import HorovodSum
+    from app.parallel.sums.horovod_sum import HorovodSum
 
     return HorovodSum(group, f"horovod: {reason}")

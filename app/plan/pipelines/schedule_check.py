@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from app.plan.schedules import (
+from app.plan.pipelines.schedules import (
     ALL,
     BACKWARD,
     FORWARD,

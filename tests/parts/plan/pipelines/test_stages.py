@@ -8,7 +8,7 @@ from app.errors import InputError
 from app.inputfile import read_input
 from app.plan.costs import FLOAT, layer_costs
 from app.plan.grid import Grid
-from app.plan.stages import Division, costs_of, sample_shape_of
+from app.plan.pipelines.stages import Division, costs_of, sample_shape_of
 
 TEXT = """
 [run]

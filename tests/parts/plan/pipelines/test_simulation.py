@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from app.plan.schedules import SCHEDULES, Action, forward_only, make_schedule
-from app.plan.simulation import ChunkTimes, simulate
+from app.plan.pipelines.schedules import SCHEDULES, Action, forward_only, make_schedule
+from app.plan.pipelines.simulation import ChunkTimes, simulate
 
 UNIT = ChunkTimes(1.0, 1.0, 1.0)
 

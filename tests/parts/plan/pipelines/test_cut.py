@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InputError
-from app.plan.cut import FILL, CannotFit, cut, named_cut
+from app.plan.pipelines.cut import FILL, CannotFit, cut, named_cut
 
 NAMES = ("stem", "block1", "block2", "block3", "head")
 COSTS = st.lists(st.integers(0, 20), min_size=1, max_size=9)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from app.errors import MachineError
-from app.parallel import gradients
+from app.parallel.sums import gradients
 
 
 class Group:
@@ -23,7 +23,7 @@ class Group:
 @pytest.fixture
 def engines(monkeypatch):
     """The engines are not opened, only named; answers (name, reason)."""
-    from app.parallel import horovod_sum, mpi_sum
+    from app.parallel.sums import horovod_sum, mpi_sum
 
     class Opened:
         def __init__(self, name, reason):
@@ -78,7 +78,9 @@ def test_without_horovod_wanting_it_is_refused(engines):
 
 
 def test_the_world_does_not_load_torch():
-    program = "import sys, app.parallel.world, app.parallel.gradients, app.parallel.watchdog, app.parallel.failures;"
+    program = (
+        "import sys, app.parallel.world, app.parallel.sums.gradients, app.parallel.watchdog, app.parallel.failures;"
+    )
     program += "print([name for name in ('torch', 'horovod', 'mpi4py') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ from app.inputfile.models import Input
 from app.inputfile.phases import Evaluate, Train
 from app.plan.costs import LayerCost
 from app.plan.grid import Grid
-from app.plan.stages import Division, alike, costs_of, own_sizes, sample_shape_of
+from app.plan.pipelines.stages import Division, alike, costs_of, own_sizes, sample_shape_of
 
 LARGEST_BUBBLE = 0.25  # a share of the ranks' time without work that is worth a note
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from app.inputfile.phases import Evaluate, Train
 from app.plan.costs import FLOAT, LayerCost
-from app.plan.schedules import BACKWARD, FORWARD, WEIGHTS, Action
+from app.plan.pipelines.schedules import BACKWARD, FORWARD, WEIGHTS, Action
 
 # tensors of a parameter's size that each optimizer keeps from step to step
 OPTIMIZER_STATE = {"sgd": 1, "lars": 1, "adam": 2, "adamw": 2, "lamb": 2}

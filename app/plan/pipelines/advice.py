@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from app.plan.expected import Expected, expected
 from app.plan.microbatches import microbatch_sizes
-from app.plan.times import LayerTime, chunk_times, seconds
+from app.plan.pipelines.expected import Expected, expected
+from app.plan.pipelines.times import LayerTime, chunk_times, seconds
 
 WORTH_SAYING = 0.05  # a share of the predicted step
 COUNTS = (*range(1, 17), 20, 24, 32, 48, 64)  # of a replica's microbatches, in the sizes looked at
@@ -20,27 +20,13 @@ def predict(
     transfer: float = 0.0,
     recompute: bool = False,
 ) -> Expected:
-    """How a replica plays a batch of microbatches of these sizes; uneven ones as if all had their mean.
+    """Forward and backward of a replica's microbatches of these sizes; uneven ones as if all had their mean.
 
     transfer: seconds of a message between stages. Collective over: none.
     """
     samples = sum(microbatch_sizes) / len(microbatch_sizes)
     times = chunk_times(layers, cut, samples, recompute=recompute)
     return expected(times, schedule, stages, len(microbatch_sizes), transfer)
-
-
-def step_seconds(
-    layers: Sequence[LayerTime],
-    cut: Sequence[range],
-    schedule: str,
-    stages: int,
-    microbatch_sizes: Sequence[int],
-    *,
-    transfer: float = 0.0,
-    recompute: bool = False,
-) -> float:
-    """Seconds of forward and backward of a batch, as `predict`; without all-reduce and optimizer."""
-    return predict(layers, cut, schedule, stages, microbatch_sizes, transfer=transfer, recompute=recompute).seconds
 
 
 def one_rank_seconds(layers: Sequence[LayerTime], samples: int) -> float:
@@ -96,6 +82,3 @@ def advice(
 def _sizes(share: int) -> list[int]:
     """Sizes that share out a replica's samples, the larger first."""
     return sorted({-(-share // count) for count in COUNTS}, reverse=True)
-
-
-__all__ = ["LayerTime", "advice", "one_rank_seconds", "predict", "step_seconds"]

@@ -5,7 +5,7 @@ from math import prod
 from typing import NamedTuple
 
 from app.plan.costs import FLOAT, LayerCost
-from app.plan.simulation import ChunkTimes
+from app.plan.pipelines.simulation import ChunkTimes
 
 # One core of an AVX-512 server (Xeon, 2.x GHz) in float32, fitted to 83 layers of all built-in kinds, most of them met
 # within a third. Only the ratios matter for a cut; `cut = "measured"` takes the machine's own times.
