@@ -100,6 +100,19 @@ def dawdling(seconds):
     return nn.Sequential(*layers)
 
 
+def late_at_first(arrived):
+    """As `arrived`, but no message is there when it is asked for the first time: what can be early is."""
+    known = []
+
+    def answer(receipt):
+        if any(receipt is one for one in known):
+            return arrived(receipt)
+        known.append(receipt)
+        return False
+
+    return answer
+
+
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "computed again"])
 def test_who_is_late_does_not_change_a_bit(group, scheduled, recompute):
     """Weights formed early, while a message is on its way, are formed from the same microbatches in the same order."""
@@ -114,6 +127,9 @@ def test_who_is_late_does_not_change_a_bit(group, scheduled, recompute):
 
     bits = []
     for upto[0] in (0.0, 0.002, 0.004):
+        if upto[0] == 0.004 and part.pipeline.inbox:
+            links = part.pipeline.inbox._links
+            links.arrived = late_at_first(links.arrived)
         found = gradients_of(part, batch, spy=spy)
         bits.append((found[0], {name: gradient.numpy().tobytes() for name, gradient in found[1].items()}))
     assert bits[1] == bits[0]
