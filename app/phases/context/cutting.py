@@ -72,8 +72,9 @@ def expected_bubble(context: Context, phase: Train, cut: Cut) -> float:
             transfer=transfer,
             recompute=again,
         )
-        how = "measured" if given.grid.cut == "measured" else "estimated"
-        context.log.info("\n".join([f"{phase.name}: the network is cut by {how} times of its layers; {holds}", *lines]))
+        chosen = given.grid.cut
+        how = f"by {chosen} times of its layers" if isinstance(chosen, str) else "as [grid] cut says"
+        context.log.info("\n".join([f"{phase.name}: the network is cut {how}; {holds}", *lines]))
     return predict(cut.times, cut.pieces, name, grid.stages, sizes, transfer=transfer, recompute=again).bubble
 
 
