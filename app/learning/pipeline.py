@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from app.data.batches import Batch, Microbatch
+from app.errors import InputError
 from app.learning.batch_statistics import BatchStatistics
 from app.learning.inbox import Inbox
 from app.learning.randomness import LayerRandomness
@@ -221,7 +222,9 @@ class Gradients:
         received = self._inputs.get(key)
         if received is not None and (received.is_floating_point() or received.is_complex()):
             received.requires_grad_()
-        with torch.no_grad() if key in self._again else nullcontext():
+        if key in self._again:
+            outputs = self._not_kept(action, received)
+        else:
             outputs = self._computed(action, received)
         self.statistics[action.chunk].collect_()
         if action.chunk == self._pipeline.final:
@@ -230,6 +233,21 @@ class Gradients:
             self._messages[key] = outputs.detach()
         if key not in self._again:
             self._outputs[key] = outputs
+
+    def _not_kept(self, action: Action, received: torch.Tensor | None) -> torch.Tensor:
+        """The outputs alone. Raises InputError where the inputs are then no longer what they were."""
+        inputs = self._batch.microbatches[action.microbatch].inputs if received is None else received
+        assert inputs is not None  # the first stage reads them
+        before = inputs._version
+        with torch.no_grad():
+            outputs = self._computed(action, received)
+        if inputs._version != before:
+            raise InputError(
+                f"network: with [grid] recompute = true the inputs of layer"
+                f" {next(iter(self._pipeline.chunks[action.chunk]._modules))!r} are needed twice, but the layer, or one"
+                " after it, overwrites them, as x.relu_() does; write x.relu(), or leave recompute out."
+            )
+        return outputs
 
     def _computed(self, action: Action, received: torch.Tensor | None) -> torch.Tensor:
         """The chunk's outputs; of the last one, what the microbatch adds to the mean loss of the whole batch."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from app.data.batches import Batch, Microbatch
-from app.errors import NumbersError
+from app.errors import InputError, NumbersError
 from app.learning.evaluation import evaluate
 from app.learning.losses import loss
 from app.learning.metrics import Classification
@@ -123,6 +123,20 @@ def test_the_batchs_inputs_are_left_as_they_are():
     gradients_of(one_stage(network, (8,)), batch)
     for micro, old in zip(batch.microbatches, before.microbatches, strict=True):
         assert torch.equal(micro.inputs, old.inputs)
+
+
+class Overwriting(nn.Module):
+    def forward(self, inputs):
+        return inputs.relu_()
+
+
+def test_overwritten_inputs_are_not_computed_again_from():
+    network = nn.Sequential(Overwriting(), nn.Linear(8, 3))
+    with pytest.raises(InputError, match="overwrites them"):
+        gradients_of(one_stage(network, (8,), recompute=True, schedule="gpipe"), batch_of((8,)))
+    batch = batch_of((8,))
+    whole = plain(copy.deepcopy(network), batch_of((8,)))
+    assert_same(gradients_of(one_stage(network, (8,), schedule="gpipe"), batch), whole)
 
 
 def test_shares_of_two_replicas_add_up():
