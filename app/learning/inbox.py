@@ -8,7 +8,7 @@ import torch
 from app.networks.shapes import Boundary
 from app.parallel.links import Links, Message, Receipt
 from app.parallel.watchdog import Watchdog
-from app.plan.pipelines.schedules import RECEIVE_ACTIVATIONS, RECEIVE_GRADIENTS, Action
+from app.plan.pipelines.schedules import RECEIVE_GRADIENTS, RECEIVES, Action
 
 AHEAD = 3  # receives under way: the next ones of both directions, while the one before is still at work
 
@@ -30,7 +30,7 @@ class Inbox:
     def begin(self, row: Sequence[Action], sizes: Sequence[int]) -> None:
         """A batch: the rank's actions, and the samples of each microbatch."""
         self._sizes = sizes
-        self._waiting.extend(action for action in row if action.kind in (RECEIVE_ACTIVATIONS, RECEIVE_GRADIENTS))
+        self._waiting.extend(action for action in row if action.kind in RECEIVES)
         self._post()
 
     def take(self, action: Action, idle: Callable[[], bool]) -> torch.Tensor:

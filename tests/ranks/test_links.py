@@ -7,7 +7,6 @@ import torch
 
 from app.learning.inbox import AHEAD, Inbox
 from app.networks.shapes import Boundary
-from app.parallel import world
 from app.parallel.links import Links, Message
 from app.parallel.watchdog import Watchdog
 from app.plan.pipelines.schedules import RECEIVE_ACTIVATIONS, Action
@@ -17,16 +16,6 @@ pytestmark = pytest.mark.mpi
 SHAPES = ((1,), (3, 5), (0, 4), (7, 1, 3), (1000,), (17, 300))
 TYPES = (torch.float32, torch.bfloat16, torch.int64, torch.float64, torch.complex64, torch.bool)
 LARGE = (1 << 18, 3)  # 3 MB: far above what MPI sends before the other side asks
-
-
-@pytest.fixture(scope="module")
-def here():
-    return world.start()
-
-
-@pytest.fixture(scope="module")
-def group(here):
-    return here.group(0, here.rank)
 
 
 @pytest.fixture

@@ -18,16 +18,6 @@ pytestmark = pytest.mark.mpi
 needs_horovod = pytest.mark.skipif(importlib.util.find_spec("horovod") is None, reason="Horovod is not installed")
 
 
-@pytest.fixture(scope="module")
-def here():
-    return world.start()
-
-
-@pytest.fixture(scope="module")
-def group(here):
-    return here.group(0, here.rank)
-
-
 def opened(kind, group):
     if kind == "horovod":
         return HorovodSum(group, "test")

@@ -13,7 +13,7 @@ from app.networks.user import is_user_kind
 from app.phases.context import Context
 from app.plan.costs import LayerCost, layer_costs
 from app.plan.pipelines.advice import advice, predict
-from app.plan.pipelines.stages import Division, own_sizes, recomputes, schedule_of
+from app.plan.pipelines.stages import Division, own_sizes
 from app.plan.pipelines.times import LayerTime, estimated, transfer_s
 
 MEASURING_S = 0.1  # for one layer
@@ -48,34 +48,36 @@ def cut_of(
 
 
 def expected_bubble(context: Context, phase: Train, cut: Cut) -> float:
-    """Say what is expected of the pipeline, and what would be faster; the share of the ranks' time spent waiting.
+    """Say what is expected of a pipeline, and what would be faster; the share of the ranks' time spent waiting.
 
     Collective over: none.
     """
-    grid, given = context.plan.grid, context.plan.input
-    name, transfer = schedule_of(given, grid), transfer_s(cut.costs, cut.pieces, phase.microbatch)
-    again = recomputes(given, grid)
+    plan, grid = context.plan, context.plan.grid
+    if grid.stages == 1:
+        return 0.0
+    holds = "; ".join(
+        f"stage {stage}: {', '.join(_span(cut, cut.pieces[number]) for number in grid.chunks_of(stage))}"
+        for stage in range(grid.stages)
+    )
+    transfer = transfer_s(cut.costs, cut.pieces, phase.microbatch)
+    lines = advice(
+        cut.times,
+        cut.pieces,
+        plan.schedule,
+        grid.stages,
+        batch_size=phase.batch_size,
+        microbatch_size=phase.microbatch,
+        replicas=grid.replicas,
+        transfer=transfer,
+        recompute=plan.recompute,
+    )
+    chosen = plan.input.grid.cut
+    how = f"by {chosen} times of its layers" if isinstance(chosen, str) else "as [grid] cut says"
+    context.log.info("\n".join([f"{phase.name}: the network is cut {how}; {holds}", *lines]))
     sizes = own_sizes(phase, grid.replicas)
-    if grid.stages > 1:
-        holds = "; ".join(
-            f"stage {stage}: {', '.join(_span(cut, cut.pieces[number]) for number in grid.chunks_of(stage))}"
-            for stage in range(grid.stages)
-        )
-        lines = advice(
-            cut.times,
-            cut.pieces,
-            name,
-            grid.stages,
-            batch_size=phase.batch_size,
-            microbatch_size=phase.microbatch,
-            replicas=grid.replicas,
-            transfer=transfer,
-            recompute=again,
-        )
-        chosen = given.grid.cut
-        how = f"by {chosen} times of its layers" if isinstance(chosen, str) else "as [grid] cut says"
-        context.log.info("\n".join([f"{phase.name}: the network is cut {how}; {holds}", *lines]))
-    return predict(cut.times, cut.pieces, name, grid.stages, sizes, transfer=transfer, recompute=again).bubble
+    return predict(
+        cut.times, cut.pieces, plan.schedule, grid.stages, sizes, transfer=transfer, recompute=plan.recompute
+    ).bubble
 
 
 def _span(cut: Cut, piece: range) -> str:

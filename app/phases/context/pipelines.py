@@ -7,24 +7,19 @@ from torch import nn
 
 from app.learning.inbox import Inbox
 from app.learning.pipeline import Arrangement, Loss, Pipeline, precision
-from app.networks.shapes import Boundary
+from app.networks.shapes import SAMPLES, Boundary
 from app.parallel.links import Links
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork
-from app.plan.pipelines.stages import recomputes, schedule_of
 from app.report.trace import NOTHING, Recorder
-
-SAMPLES = 2  # one would hide a layer that mixes up samples and features
 
 
 def make_pipeline(context: Context, built: BuiltNetwork, loss: Loss, trace: Recorder = NOTHING) -> Pipeline:
     """The pipeline that trains or evaluates a network. Collective over: pipeline."""
-    given, grid = context.plan.input, context.plan.grid
-    arrangement = Arrangement(
-        context.stage, grid.stages, grid.chunks_per_stage, schedule_of(given, grid), recomputes(given, grid)
-    )
+    plan, grid = context.plan, context.plan.grid
+    arrangement = Arrangement(context.stage, grid.stages, grid.chunks_per_stage, plan.schedule, plan.recompute)
     chunks = built.chunks(arrangement.held)
-    bf16 = given.run.precision == "bf16"
+    bf16 = plan.input.run.precision == "bf16"
     entering = _entering(context, chunks, bf16)
     inbox = None
     if grid.stages > 1:

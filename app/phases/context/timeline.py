@@ -3,7 +3,6 @@
 from app.inputfile.phases import Train
 from app.parallel import clock
 from app.phases.context import Context
-from app.plan.pipelines.stages import schedule_of
 from app.report.chrome import trace_file
 from app.report.trace import NOTHING, Recorder
 from app.storage import atomic_write
@@ -50,7 +49,7 @@ class Timeline:
             grid=context.plan.grid,
             hosts=context.world.hosts,
             phase=self._phase.name,
-            schedule=schedule_of(context.plan.input, context.plan.grid),
+            schedule=context.plan.schedule,
             predicted=self._predicted,
         )
         path = context.folder.traces / f"{self._phase.name}.json"
