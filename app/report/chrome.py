@@ -7,41 +7,17 @@ replicas, threads are ranks, times are microseconds (Trace Event Format, Google,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import app
 from app.errors import ArtifactError
 from app.plan.grid import Grid
-from app.report.timeline import Timeline, arrows, bubble, on_one_clock
+from app.report.timeline import Timeline, arrows, bubble
 from app.report.trace import KINDS, Event
 
 _NS = 1e-9
-
-
-class TraceFile(NamedTuple):
-    """The content of traces/PHASE.json, and the measured bubble (0 to 1, None without a forward)."""
-
-    content: bytes
-    bubble: float | None
-
-
-def trace_file(
-    per_rank: Sequence[Sequence[Event]],
-    offsets: Sequence[float],
-    *,
-    grid: Grid,
-    hosts: Sequence[str],
-    phase: str,
-    schedule: str,
-    predicted: float | None = None,
-) -> TraceFile:
-    """The trace of all ranks' events. Lists by rank of the world; `offsets` in seconds. Collective over: none."""
-    timeline = on_one_clock(
-        per_rank, offsets, grid=grid, hosts=hosts, phase=phase, schedule=schedule, predicted=predicted
-    )
-    return TraceFile(to_json(timeline), bubble(timeline))
 
 
 def to_json(timeline: Timeline) -> bytes:

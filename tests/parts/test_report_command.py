@@ -4,7 +4,8 @@ import pytest
 
 from app.cli import main
 from app.plan.grid import Grid
-from app.report.chrome import trace_file
+from app.report.chrome import to_json
+from app.report.timeline import on_one_clock
 from app.report.trace import Event
 from app.storage.progress import RunProgress, write_progress
 from app.storage.run_folder import RunFolder
@@ -20,11 +21,11 @@ def folder(tmp_path):
 
 def record(folder, name):
     per_rank = [[Event("forward", 0.0, 0.01, 0, 0, 1)], [Event("forward", 0.01, 0.02, 1, 0, 1)]]
-    made = trace_file(
+    made = on_one_clock(
         per_rank, [0.0, 0.0], grid=Grid(2, 2), hosts=["a", "a"], phase=name, schedule="gpipe", predicted=0.5
     )
     folder.traces.mkdir(exist_ok=True)
-    (folder.traces / f"{name}.json").write_bytes(made.content)
+    (folder.traces / f"{name}.json").write_bytes(to_json(made))
 
 
 def report(folder, capsys):

@@ -3,7 +3,8 @@
 from app.inputfile.phases import Train
 from app.parallel import clock
 from app.phases.context import Context
-from app.report.chrome import trace_file
+from app.report.chrome import to_json
+from app.report.timeline import on_one_clock
 from app.report.trace import NOTHING, Recorder
 from app.storage import atomic_write
 
@@ -43,7 +44,7 @@ class Timeline:
 
     def _write(self, everyone: list, shifts: list[float]) -> None:
         context = self._context
-        made = trace_file(
+        timeline = on_one_clock(
             everyone,
             shifts,
             grid=context.plan.grid,
@@ -54,5 +55,5 @@ class Timeline:
         )
         path = context.folder.traces / f"{self._phase.name}.json"
         atomic_write.make_folder(path.parent)
-        atomic_write.replace(path, [made.content])
+        atomic_write.replace(path, [to_json(timeline)])
         context.log.info(f"timeline of {self._phase.name} written; phalanx report {context.folder.path} draws it")

@@ -7,7 +7,8 @@ import pytest
 
 from app.errors import ArtifactError
 from app.plan.grid import Grid
-from app.report.chrome import read_trace, to_json, trace_file
+from app.report.chrome import read_trace, to_json
+from app.report.timeline import bubble, on_one_clock
 from app.report.trace import KINDS, Event
 
 HOSTS = ["node1", "node1", "node2", "node2"]
@@ -20,14 +21,14 @@ PER_RANK = [
 
 
 def written(per_rank=PER_RANK, offsets=(0.0, 0.0, 1.0, 1.0)):
-    return trace_file(
+    return on_one_clock(
         per_rank, offsets, grid=Grid(4, 2), hosts=HOSTS, phase="teacher", schedule="1f1b", predicted=0.125
     )
 
 
 @pytest.fixture
 def tree():
-    return json.loads(written().content)
+    return json.loads(to_json(written()))
 
 
 def of(tree, phase):
@@ -58,7 +59,7 @@ def test_events_in_microseconds_of_one_clock(tree):
 def test_events_of_a_thread_stand_beside_or_inside_each_other(tree):
     """Viewers refuse others; times rounded each on its own would make some."""
     per_rank = [[Event("forward", n / 3e6, (n + 1) / 3e6, 0, n, 0) for n in range(1000)], [], [], []]
-    found = of(json.loads(written(per_rank).content), "X")
+    found = of(json.loads(to_json(written(per_rank))), "X")
     ends = [(round(e["ts"] * 1000), round(e["ts"] * 1000) + round(e["dur"] * 1000)) for e in found]
     assert len(ends) == 1000
     assert all(before[1] <= after[0] for before, after in pairwise(ends))
@@ -79,7 +80,7 @@ def test_an_arrow_leads_from_inside_the_send_into_the_receive(tree):
 
 def test_no_arrow_back_in_time():
     """As when the clocks of two hosts are less exact than a message is short."""
-    found = json.loads(written(offsets=(0.0, -5.0, 0.0, 0.0)).content)
+    found = json.loads(to_json(written(offsets=(0.0, -5.0, 0.0, 0.0))))
     assert [event["tid"] for event in of(found, "s")] == [2]
 
 
@@ -89,12 +90,12 @@ def test_what_the_file_says_of_the_run(tree):
         "phase": "teacher", "grid": "2x2 (replicas x stages)", "schedule": "1f1b", "hosts": HOSTS,
         "predicted_bubble": 0.125,
     }  # fmt: skip
-    assert other["measured_bubble"] == written().bubble == pytest.approx(0.475, abs=1e-6)
+    assert other["measured_bubble"] == bubble(written()) == pytest.approx(0.475, abs=1e-6)
 
 
 def test_it_reads_back(tmp_path):
     path = tmp_path / "teacher.json"
-    path.write_bytes(written().content)
+    path.write_bytes(to_json(written()))
     found = read_trace(path)
     assert (found.phase, found.schedule, found.grid, found.hosts) == ("teacher", "1f1b", Grid(4, 2), tuple(HOSTS))
     again = tmp_path / "again.json"
@@ -112,8 +113,8 @@ def test_it_reads_back(tmp_path):
         ("{", "damaged"),
         ("[]", "no trace of this program"),
         ('{"traceEvents": []}', "no trace of this program"),
-        (written().content.decode().replace('"forward"', '"aten::mm"'), "no trace of this program"),
-        (written([[], [], [], []]).content.decode(), "no trace of this program"),
+        (to_json(written()).decode().replace('"forward"', '"aten::mm"'), "no trace of this program"),
+        (to_json(written([[], [], [], []])).decode(), "no trace of this program"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, words):
