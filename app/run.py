@@ -16,6 +16,7 @@ import app
 from app.errors import InputError, MachineError, PhalanxError
 from app.inputfile import Input, read_input
 from app.inputfile.files import data_files, network_file
+from app.inputfile.phases import Trains
 from app.inputfile.read import read_text
 from app.inputfile.resolved import resolved_dict, resolved_text
 from app.parallel import environment
@@ -132,9 +133,9 @@ def _worth_keeping(folder: RunFolder, found: RunProgress | None) -> RunProgress 
 
 
 def _still_there(folder: RunFolder, given: Input, name: str) -> bool:
-    """A finished train phase whose network was deleted has to run again."""
-    kind = next((phase.kind for phase in given.phase if phase.name == name), None)
-    return kind is not None and (kind != "train" or folder.network(name).is_file())
+    """A finished phase whose network was deleted has to run again."""
+    phase = next((phase for phase in given.phase if phase.name == name), None)
+    return phase is not None and (not isinstance(phase, Trains) or folder.network(name).is_file())
 
 
 def _refuse_changes(options: Options, given: Input, progress: RunProgress, folder: RunFolder) -> None:

@@ -1,7 +1,8 @@
 """One optimizer step: microbatches forward and backward, gradients summed over replicas, weights moved."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -57,8 +58,14 @@ class TrainStep:
         clip_norm: float | None,
         timers: Timers,
         watchdog: Watchdog,
+        after_step: Callable[[float], None] = lambda rate: None,
+        masks: Mapping[str, torch.Tensor] = MappingProxyType({}),
     ) -> None:
-        """optimizer: of the parameters to train, in the order of the chunks."""
+        """optimizer: of the parameters to train, in the order of the chunks. after_step: gets the rate.
+
+        masks: by a parameter's name in its layers, 0 or 1 as the parameter; where 0 it is zero and stays so.
+        """
+        self._after_step = after_step
         self._optimizer = optimizer
         self._sums = sums
         self._clip_norm = clip_norm
@@ -68,6 +75,8 @@ class TrainStep:
         self._copies = {id(tie.parameter) for tie in sums.ties if not tie.counts}
         self._gradients = Gradients(pipeline, randomness, self._reduce)
         self._final = pipeline.final
+        named = {name: p for chunk in pipeline.chunks.values() for name, p in chunk.named_parameters()}
+        self._masked = [(named[name], mask) for name, mask in masks.items() if name in named]
 
     def __call__(self, batch: Batch, epoch: int, rate: float) -> StepResult:
         """Move the weights by one step.
@@ -80,6 +89,8 @@ class TrainStep:
                 parameter.grad = None
             self._gradients(batch, epoch)
             self._sum_ties()
+            for parameter, mask in self._masked:
+                _gradient(parameter).mul_(mask)
             loss, norm = self._agree()
             for what, value in (("loss", loss), ("norm of the gradient", norm)):
                 if value is not None and not math.isfinite(value):
@@ -131,6 +142,7 @@ class TrainStep:
         if norm is not None and self._clip_norm is not None and norm > self._clip_norm:
             scale_(gradients, self._clip_norm / norm)
         self._optimizer.step_(gradients, rate)
+        self._after_step(rate)
         for statistics in self._gradients.statistics.values():
             statistics.apply_()
 

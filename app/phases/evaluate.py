@@ -27,7 +27,7 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
             f'[[phase]] "{phase.name}": the {phase.part} part of {context.data.source.length} samples is empty.'
         ).on_every_rank()
     announce_reading(context, phase)
-    built = stored_network(context, phase, str(plan.network))
+    built = stored_network(context, phase, context.folder.network(str(plan.network)))
     pipeline = make_pipeline(context, built, loss(LOSSES_OF[given.data.task][0]))
     begun = time.monotonic()
     steps = steps_per_epoch(count, phase.batch_size)

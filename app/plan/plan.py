@@ -1,12 +1,13 @@
 """Input + number of ranks -> who does what; every reason why that cannot work, at once."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.errors import InputError
 from app.inputfile.models import Input
-from app.inputfile.phases import NEW, Evaluate, Train
+from app.inputfile.networks import NetworkTable
+from app.inputfile.phases import NEW, AnyPhase, Distill, Evaluate, Prune, Train, Trains
 from app.plan.grid import Grid, grid_problems
 from app.plan.microbatches import load, microbatch_sizes
 from app.plan.pipelines.problems import pipeline_notes, pipeline_problems, unused_keys
@@ -17,10 +18,16 @@ LOSSES_OF = {"classification": ("cross_entropy",), "regression": ("mse", "l1", "
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """One phase: the phase whose network it starts from (None: starting weights), and whether it is done."""
+    """One phase, the earlier phases whose networks it needs, and whether it is done.
 
-    phase: Train | Evaluate
-    network: str | None
+    networks: those it starts from or evaluates; none: starting weights. teachers: earlier phases that it learns from.
+    table: the [network] table, or that of a student, from which its network comes; pruning makes it smaller.
+    """
+
+    phase: AnyPhase
+    networks: tuple[str, ...]
+    teachers: tuple[str, ...]
+    table: NetworkTable
     done: bool
 
     @property
@@ -29,9 +36,23 @@ class PhasePlan:
         return self.phase.name
 
     @property
+    def network(self) -> str | None:
+        """The phase whose network it starts from; None: starting weights."""
+        return self.networks[0] if self.networks else None
+
+    @property
+    def makes_network(self) -> bool:
+        """Whether it leaves a network."""
+        return isinstance(self.phase, Trains)
+
+    @property
     def makes(self) -> str:
         """The artifact it leaves, in words."""
-        return f"networks/{self.name}.h5" if isinstance(self.phase, Train) else f"tables of {self.name} in run.h5"
+        return f"networks/{self.name}.h5" if self.makes_network else f"tables of {self.name} in run.h5"
+
+    def of(self, given: Input) -> Input:
+        """The input with this phase's own network table."""
+        return given.model_copy(update={"network": self.table})
 
 
 @dataclass(frozen=True)
@@ -58,48 +79,82 @@ def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
     """Arrange `given` on `ranks` ranks; `done` are names of finished phases. Raises InputError with all problems."""
     problems = grid_problems(ranks, given.grid.stages)
     grid = Grid(ranks) if problems else Grid(ranks, given.grid.stages, given.grid.chunks_per_stage)
-    phases, notes = [], unused_keys(given)
-    networks: list[str] = []
-    finished: set[str | None] = {None}
+    phases: list[PhasePlan] = []
+    notes = unused_keys(given)
+    tables: dict[str, NetworkTable] = {}  # of the networks made so far
+    finished: set[str] = set()
     for phase in given.phase:
         title = f'[[phase]] "{phase.name}"'
-        source, found = _source(phase, networks, [p.name for p in given.phase])
-        found += _phase_problems(phase, given, grid)
+        networks, found = _networks(phase, list(tables), [p.name for p in given.phase])
+        teachers, unknown = _teachers(phase, list(tables), [p.name for p in given.phase])
+        found += unknown + _phase_problems(phase, given, grid)
         problems += [f"{title}: {problem}" for problem in found]
         notes += [f"{title}: {note}" for note in _phase_notes(phase, given, grid)]
-        if phase.name in done and source in finished:  # what was made from a network that is made anew is made anew too
-            finished.add(phase.name)
-        phases.append(PhasePlan(phase, source, phase.name in finished))
-        if isinstance(phase, Train):
-            networks.append(phase.name)
-    problems += pipeline_problems(given, grid, [step.phase for step in phases if not step.done])
+        if phase.name in done and finished.issuperset((*networks, *teachers)):
+            finished.add(phase.name)  # what was made from a network that is made anew is made anew too
+        table = _table(phase, networks, given, tables)
+        phases.append(PhasePlan(phase, networks, teachers, table, phase.name in finished))
+        if phases[-1].makes_network:
+            tables[phase.name] = table
+    problems += pipeline_problems([(step.phase, step.of(given)) for step in phases if not step.done], grid)
     if problems:
         raise InputError(*problems)
     for step in phases:
-        notes += [f'[[phase]] "{step.name}": {note}' for note in pipeline_notes(given, grid, step.phase)]
+        notes += [f'[[phase]] "{step.name}": {note}' for note in pipeline_notes(step.of(given), grid, step.phase)]
     return Plan(given, grid, tuple(phases), tuple(notes))
 
 
-def _source(phase: Train | Evaluate, networks: list[str], names: list[str]) -> tuple[str | None, list[str]]:
-    """The earlier phase whose network `phase` starts from."""
-    wanted = phase.network
-    if wanted in networks or (isinstance(phase, Train) and wanted == NEW):
-        return (None if wanted == NEW else wanted), []
-    if wanted is None:
-        if networks:
-            return networks[-1], []
-        if isinstance(phase, Train):
-            return None, []
-        return None, [f"{phase.kind} needs a network, and no phase before it makes one; put a train phase before it."]
+def _table(phase: AnyPhase, networks: Sequence[str], given: Input, tables: Mapping[str, NetworkTable]) -> NetworkTable:
+    """The table of the network that a phase works on."""
+    if isinstance(phase, Distill) and phase.student is not None:
+        return phase.student
+    return tables.get(networks[0], given.network) if networks else given.network
+
+
+def _networks(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The earlier phases whose networks `phase` starts from or evaluates."""
+    if isinstance(phase, Distill):
+        if phase.layers is not None and _is_phase(phase.teacher[0]):
+            return (phase.teacher[0],) if phase.teacher[0] in networks else (), []
+        return _found("network", phase.network, phase, networks, names) if phase.network else ((), [])
+    if isinstance(phase, Train) and phase.network == NEW:
+        return (), []
+    if phase.network is not None:
+        return _found("network", phase.network, phase, networks, names)
+    if networks:
+        return (networks[-1],), []
+    if isinstance(phase, Train):
+        return (), []
+    return (), [f"{phase.kind} needs a network, and no phase before it makes one; put a train phase before it."]
+
+
+def _teachers(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The earlier phases that a distill phase learns from; files and functions of the user are not among them."""
+    wanted = [name for name in phase.teacher if _is_phase(name)] if isinstance(phase, Distill) else []
+    found = [_found("teacher", name, phase, networks, names) for name in wanted]
+    return tuple(name for one, _ in found for name in one), [text for _, texts in found for text in texts]
+
+
+def _is_phase(teacher: str) -> bool:
+    return not (teacher.endswith(".h5") or ".py:" in teacher)
+
+
+def _found(
+    key: str, wanted: str, phase: AnyPhase, networks: list[str], names: list[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """The earlier phase of that name, or the sentence why there is none."""
+    if wanted in networks:
+        return (wanted,), []
+    so_far = f"networks so far: {', '.join(networks) or 'none'}."
     if wanted in names:
         reason = "comes later" if names.index(wanted) >= names.index(phase.name) else "makes no network"
-        return None, [f"network = {wanted!r}: that phase {reason}; networks so far: {', '.join(networks) or 'none'}."]
+        return (), [f"{key} = {wanted!r}: that phase {reason}; {so_far}"]
     near = difflib.get_close_matches(wanted, networks, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"networks so far: {', '.join(networks) or 'none'}."
-    return None, [f"network = {wanted!r}: no earlier phase has that name; {hint}"]
+    hint = f"did you mean {near[0]!r}?" if near else so_far
+    return (), [f"{key} = {wanted!r}: no earlier phase has that name; {hint}"]
 
 
-def _phase_problems(phase: Train | Evaluate, given: Input, grid: Grid) -> list[str]:
+def _phase_problems(phase: AnyPhase, given: Input, grid: Grid) -> list[str]:
     data = given.data
     if isinstance(phase, Evaluate):
         share = {"train": 1.0, "validation": data.validation, "test": data.test}[phase.part]
@@ -119,13 +174,15 @@ def _phase_problems(phase: Train | Evaluate, given: Input, grid: Grid) -> list[s
         )
     if phase.monitor == "accuracy" and data.task == "regression":
         problems.append('monitor = "accuracy" wants [data] task = "classification".')
+    if isinstance(phase, Prune) and not data.validation and (phase.accuracy_loss is not None or _scans(phase)):
+        problems.append("[data] validation = 0: there is nothing to measure the effect of a cut on.")
     if phase.patience and not data.validation:
         problems.append(f"patience = {phase.patience}, but [data] validation = 0: nothing to watch.")
     return problems
 
 
-def _phase_notes(phase: Train | Evaluate, given: Input, grid: Grid) -> list[str]:
-    if not isinstance(phase, Train):
+def _phase_notes(phase: AnyPhase, given: Input, grid: Grid) -> list[str]:
+    if not isinstance(phase, Trains):
         return []
     notes = []
     count = len(microbatch_sizes(phase.batch_size, phase.microbatch))
@@ -139,6 +196,10 @@ def _phase_notes(phase: Train | Evaluate, given: Input, grid: Grid) -> list[str]
     return notes
 
 
-def loss_of(phase: Train, task: str) -> str:
-    """The loss a train phase uses: its own or the task's usual one."""
+def _scans(phase: Prune) -> bool:
+    return phase.method == "effect" and phase.measure == "scan"
+
+
+def loss_of(phase: Trains, task: str) -> str:
+    """The loss a phase trains with: its own or the task's usual one."""
     return phase.loss or LOSSES_OF[task][0]

@@ -1,9 +1,10 @@
 """The plan as text: who does what, what it costs, what is done."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from app.inputfile.models import Input
-from app.inputfile.phases import Train
+from app.inputfile.phases import Trains
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
 from app.plan.pipelines import schedules
@@ -29,8 +30,8 @@ def show_plan(plan: Plan) -> list[str]:
         *_phase_lines(plan),
     ]
     for step in plan.phases:
-        if isinstance(step.phase, Train):
-            lines += ["", *_rank_lines(plan, step.phase, layers)]
+        if isinstance(step.phase, Trains):
+            lines += ["", *_rank_lines(replace(plan, input=step.of(given)), step.phase, costs_of(step.of(given)))]
     return lines + ([""] if plan.notes else []) + [f"note     {note}" for note in plan.notes]
 
 
@@ -87,7 +88,7 @@ def _phase_lines(plan: Plan) -> list[str]:
     return lines
 
 
-def _rank_lines(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None) -> list[str]:
+def _rank_lines(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None) -> list[str]:
     count = len(microbatch_sizes(phase.batch_size, phase.microbatch))
     lines = [
         f"{phase.name}: {phase.epochs} epochs, batches of {phase.batch_size} = {count} microbatches of"
@@ -105,12 +106,12 @@ def _rank_lines(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None) ->
     return lines if one else lines + _pipeline_lines(plan, phase, layers, layout)
 
 
-def _layout(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None) -> Layout | None:
+def _layout(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None) -> Layout | None:
     shape = sample_shape_of(plan.input)
     return None if layers is None or shape is None else Division(plan.input, plan.grid, phase, layers, shape).layout()
 
 
-def _replica_costs(phase: Train, layers: Sequence[LayerCost], layout: Layout, microbatches: int, one: bool) -> str:
+def _replica_costs(phase: Trains, layers: Sequence[LayerCost], layout: Layout, microbatches: int, one: bool) -> str:
     # forward one pass over the network, backward two: towards the inputs and towards the weights
     operations = 3 * 2 * sum(layer.operations for layer in layers) * phase.microbatch * microbatches
     held = f" {_held_text(layout, 0)};" if one else ""
@@ -125,7 +126,7 @@ def _held_text(layout: Layout, stage: int) -> str:
     )
 
 
-def _pipeline_lines(plan: Plan, phase: Train, layers: Sequence[LayerCost] | None, layout: Layout | None) -> list[str]:
+def _pipeline_lines(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None, layout: Layout | None) -> list[str]:
     """What each stage of a replica holds, and what is expected of the pipeline."""
     given, grid = plan.input, plan.grid
     if layers is None or layout is None:
@@ -169,7 +170,7 @@ def _span(layers: Sequence[LayerCost], piece: range) -> str:
     return first if first == last else f"{first}..{last}"
 
 
-def _schedule_lines(plan: Plan, phase: Train) -> list[str]:
+def _schedule_lines(plan: Plan, phase: Trains) -> list[str]:
     grid, count = plan.grid, len(own_sizes(phase, plan.grid.replicas))
     if count > SHOWN_MICROBATCHES or grid.stages > SHOWN_STAGES:
         return []

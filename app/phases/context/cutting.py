@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from app.inputfile.phases import Evaluate, Train
+from app.inputfile.phases import Evaluate, Trains
 from app.networks.layers import Layer
 from app.networks.measure import measure
 from app.networks.shapes import boundaries, trace
@@ -29,7 +29,7 @@ class Cut(NamedTuple):
 
 def cut_of(
     context: Context,
-    phase: Train | Evaluate,
+    phase: Trains | Evaluate,
     tree: dict[str, Any],
     layers: Sequence[Layer],
     check: Callable[[Sequence[LayerCost]], None],
@@ -47,7 +47,7 @@ def cut_of(
     return Cut(pieces, costs, times or [estimated(cost) for cost in costs])
 
 
-def expected_bubble(context: Context, phase: Train, cut: Cut) -> float:
+def expected_bubble(context: Context, phase: Trains, cut: Cut) -> float:
     """Say what is expected of a pipeline, and what would be faster; the share of the ranks' time spent waiting.
 
     Collective over: none.
@@ -97,7 +97,7 @@ def _costs(context: Context, tree: dict[str, Any], layers: Sequence[Layer]) -> S
     ]
 
 
-def _measured(context: Context, phase: Train | Evaluate, layers: Sequence[Layer]) -> list[LayerTime]:
+def _measured(context: Context, phase: Trains | Evaluate, layers: Sequence[Layer]) -> list[LayerTime]:
     """The times of all layers; each rank measures a share of them. Collective over: world."""
     world = context.world
     entering = boundaries(layers, context.data.sample_shape, context.data.outputs, _dtype(context))

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import nn
 
 from app.errors import ArtifactError, InputError
-from app.inputfile.phases import Evaluate, Train
+from app.inputfile.phases import Evaluate, Trains
 from app.learning.training import load_weights_
 from app.networks import build
 from app.networks.layers import Layer, ties
@@ -20,7 +22,8 @@ from app.storage.networks import read_architecture, read_network
 class BuiltNetwork(NamedTuple):
     """This rank's layers on its device, the tree to build the network again from, and how it is cut.
 
-    names: of all layers. ties: of tied parameters, by full name, to their owner.
+    names: of all layers. ties: of tied parameters, by full name, to their owner. masks: 0 where a parameter is zero and
+    stays so, 1 elsewhere, of those that have single connections removed.
     """
 
     network: nn.Sequential
@@ -28,6 +31,7 @@ class BuiltNetwork(NamedTuple):
     cut: Cut
     names: tuple[str, ...]
     ties: Mapping[str, str]
+    masks: Mapping[str, torch.Tensor]
 
     def chunks(self, held: Sequence[int]) -> dict[int, nn.Sequential]:
         """The modules of each of this rank's chunks."""
@@ -44,7 +48,7 @@ class BuiltNetwork(NamedTuple):
         return [number for chunk in held for number in self.cut.pieces[chunk]]
 
 
-def new_network(context: Context, phase: Train | Evaluate) -> BuiltNetwork:
+def new_network(context: Context, phase: Trains | Evaluate) -> BuiltNetwork:
     """The input file's network with starting weights, those of a layer the same on every replica.
 
     Collective over: world. Raises InputError when the network does not go with the data.
@@ -65,9 +69,8 @@ def new_network(context: Context, phase: Train | Evaluate) -> BuiltNetwork:
     return _built(context, network, tree, cut, layers)
 
 
-def stored_network(context: Context, phase: Train | Evaluate, source: str) -> BuiltNetwork:
-    """The network that an earlier phase made. Collective over: world. Raises ArtifactError."""
-    path = context.folder.network(source)
+def stored_network(context: Context, phase: Trains | Evaluate, path: Path) -> BuiltNetwork:
+    """The network in a file, as an earlier phase left it. Collective over: world. Raises ArtifactError."""
     tree = context.together(lambda: read_architecture(path)).architecture
     layers = context.together(lambda: build.from_architecture(tree))
     cut = cut_of(context, phase, tree, layers, lambda costs: None)
@@ -90,7 +93,10 @@ def _built(
     context: Context, network: nn.Sequential, tree: dict[str, Any], cut: Cut, layers: Sequence[Layer]
 ) -> BuiltNetwork:
     names = tuple(layer.name for layer in layers)
-    return BuiltNetwork(network.to(context.device), tree, cut, names, ties(layers))
+    network = network.to(context.device)
+    sparse = frozenset(tree.get("sparse", ()))
+    masks = {name: (p.detach() != 0).to(p.dtype) for name, p in network.named_parameters() if name in sparse}
+    return BuiltNetwork(network, tree, cut, names, ties(layers), masks)
 
 
 def _refuse_other_targets(context: Context, outputs: tuple[int, ...]) -> None:

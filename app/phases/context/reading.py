@@ -5,20 +5,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from app.data.batches import Batch, batches, reading
-from app.inputfile.phases import Evaluate, Train
+from app.inputfile.phases import Evaluate, Trains
 from app.learning.metrics import Classification, Regression
 from app.phases.context import Context
 
 
 def read_batches(
-    context: Context, phase: Train | Evaluate, part: str, *, epoch: int = 0, start_step: int = 0
+    context: Context, phase: Trains | Evaluate, part: str, *, epoch: int = 0, start_step: int = 0
 ) -> Iterator[Batch]:
     """This replica's microbatches of a part, with what this stage wants: shuffled for training, else in file order.
 
     Waiting for them counts as reading.
     """
     given, data = context.plan.input, context.data
-    shuffled = isinstance(phase, Train) and part == "train"
+    shuffled = isinstance(phase, Trains) and part == "train"
     found = batches(
         data.source,
         data.split,
@@ -44,7 +44,7 @@ def read_batches(
         yield batch
 
 
-def announce_reading(context: Context, phase: Train | Evaluate) -> None:
+def announce_reading(context: Context, phase: Trains | Evaluate) -> None:
     """Say what is unlucky in how the files are laid out for this phase.
 
     Collective over: world. Raises DataError, on all ranks, when the data do not fit the memory allowed.
@@ -57,7 +57,7 @@ def announce_reading(context: Context, phase: Train | Evaluate) -> None:
             microbatch_size=phase.microbatch,
             replica=context.replica,
             replicas=context.plan.grid.replicas,
-            shuffle=isinstance(phase, Train),
+            shuffle=isinstance(phase, Trains),
             memory_bytes=given.data.memory,
             wants=context.wants,
         )

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from app.errors import ArtifactError, NumbersError
-from app.inputfile.phases import Train
+from app.inputfile.phases import Trains
 from app.learning.training import Training
 from app.phases.context import Context
 from app.storage.checkpoints import Checkpoints, StoredCheckpoint
@@ -13,9 +14,9 @@ from app.storage.checkpoints import Checkpoints, StoredCheckpoint
 class Saving:
     """Writes and finds the checkpoints of one phase on one rank."""
 
-    def __init__(self, context: Context, phase: Train, training: Training) -> None:
+    def __init__(self, context: Context, phase: Trains, training: Training, folder: Path) -> None:
         self._context, self._phase, self._training = context, phase, training
-        self._checkpoints = Checkpoints(context.folder.checkpoints(phase.name))
+        self._checkpoints = Checkpoints(folder)
         self._saved = time.monotonic()
 
     def resume(self, loaded: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -18,14 +19,20 @@ TAG = 0
 
 
 def store_network(
-    context: Context, phase: str, weights: Mapping[str, torch.Tensor], built: BuiltNetwork, metrics: dict
+    context: Context,
+    phase: str,
+    weights: Mapping[str, torch.Tensor],
+    built: BuiltNetwork,
+    metrics: dict,
+    path: Path | None = None,
 ) -> None:
-    """Write a finished network with all that is needed to use it elsewhere.
+    """Write a network with all that is needed to use it elsewhere; path: None is that of the phase's finished one.
 
-    weights: this rank's; no rank holds more than its own and one tensor of another. Collective over: world.
+    weights: this rank's, of the shapes that the architecture says; no rank holds more than its own and one tensor of
+    another. Collective over: world.
     """
     extras: Tree = {"data": context.data.statistics.to_tree(), "metrics": metrics}
-    path, provenance = context.folder.network(phase), context.provenance_of(phase)
+    path, provenance = path or context.folder.network(phase), context.provenance_of(phase)
     with _whole(context, weights, built) as all_weights:
         context.alone(lambda: write_network(path, all_weights, built.architecture, extras, provenance))
 

@@ -1,6 +1,6 @@
 """The timeline of a train phase: some steps recorded on every rank, written as one trace."""
 
-from app.inputfile.phases import Train
+from app.inputfile.phases import Trains
 from app.parallel import clock
 from app.phases.context import Context
 from app.report.chrome import to_json
@@ -12,7 +12,7 @@ from app.storage import atomic_write
 class Timeline:
     """Records [run] trace steps of a phase from its second on; then one file is written. Collective over: world."""
 
-    def __init__(self, context: Context, phase: Train, predicted: float) -> None:
+    def __init__(self, context: Context, phase: Trains, predicted: float) -> None:
         """predicted: the bubble, as a share of the ranks' time."""
         self._context, self._phase, self._predicted = context, phase, predicted
         self._left = context.plan.input.run.trace

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 from math import prod
 from typing import NamedTuple
 
-from app.inputfile.phases import Evaluate, Train
+from app.inputfile.phases import Evaluate, Trains
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.pipelines.schedules import BACKWARD, FORWARD, WEIGHTS, Action
 
@@ -63,7 +63,7 @@ class Memory:
         self,
         layers: Sequence[LayerCost],
         sample_shape: Sequence[int],
-        phase: Train | Evaluate,
+        phase: Trains | Evaluate,
         counts: Sequence[set[Kept]],
         *,
         recompute: bool = False,

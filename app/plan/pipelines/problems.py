@@ -6,7 +6,7 @@ from typing import NamedTuple
 from app.errors import InputError
 from app.inputfile import models
 from app.inputfile.models import Input
-from app.inputfile.phases import Evaluate, Train
+from app.inputfile.phases import Evaluate, Trains
 from app.plan.costs import LayerCost
 from app.plan.grid import Grid
 from app.plan.pipelines.stages import Division, alike, costs_of, own_sizes, sample_shape_of
@@ -14,13 +14,16 @@ from app.plan.pipelines.stages import Division, alike, costs_of, own_sizes, samp
 LARGEST_BUBBLE = 0.25  # a share of the ranks' time without work that is worth a note
 
 
-def pipeline_problems(given: Input, grid: Grid, phases: Sequence[Train | Evaluate]) -> list[str]:
-    """Why the network cannot be cut, or does not fit, in these phases; as far as its layers are known by now."""
-    layers, shape = _known_layers(given), sample_shape_of(given)
-    if layers is None or shape is None or (grid.stages == 1 and not given.grid.memory):
-        return []
+def pipeline_problems(phases: Sequence[tuple[Trains | Evaluate, Input]], grid: Grid) -> list[str]:
+    """Why the network cannot be cut, or does not fit, in these phases; as far as its layers are known by now.
+
+    phases: each with the input that has its own network.
+    """
     problems: list[str] = []
-    for phase in phases:
+    for phase, given in phases:
+        layers, shape = _known_layers(given), sample_shape_of(given)
+        if layers is None or shape is None or (grid.stages == 1 and not given.grid.memory):
+            continue
         try:
             Division(given, grid, phase, layers, shape).cut()
         except InputError as error:
@@ -40,7 +43,7 @@ def unused_keys(given: Input) -> list[str]:
     return [f"[grid] {', '.join(idle)}: no effect with stages = 1."] if idle else []
 
 
-def pipeline_notes(given: Input, grid: Grid, phase: Train | Evaluate) -> list[str]:
+def pipeline_notes(given: Input, grid: Grid, phase: Trains | Evaluate) -> list[str]:
     """That a train phase's stages will wait for each other for long, and what would help."""
     if grid.stages == 1 or isinstance(phase, Evaluate):
         return []
@@ -62,7 +65,7 @@ class _Outlook(NamedTuple):
     uneven: str = ""
 
 
-def _outlook(given: Input, grid: Grid, phase: Train) -> _Outlook:
+def _outlook(given: Input, grid: Grid, phase: Trains) -> _Outlook:
     layers, shape = _known_layers(given), sample_shape_of(given)
     if layers is None or shape is None:
         played = alike(given, grid, phase)
@@ -73,7 +76,7 @@ def _outlook(given: Input, grid: Grid, phase: Train) -> _Outlook:
     return _Outlook(layout.expected.bubble, layout.expected.seconds, uneven)
 
 
-def _advice(given: Input, grid: Grid, phase: Train, now: _Outlook) -> str:
+def _advice(given: Input, grid: Grid, phase: Trains, now: _Outlook) -> str:
     """The largest of halved microbatches that waits little enough, or else the one that waits least."""
     best, size = now, phase.microbatch
     found = size

@@ -8,7 +8,7 @@ from app.errors import InputError
 from app.inputfile import models
 from app.inputfile.models import Input
 from app.inputfile.networks import Transformer
-from app.inputfile.phases import Evaluate, Train
+from app.inputfile.phases import Evaluate, Trains
 from app.plan.costs import LayerCost, layer_costs
 from app.plan.grid import Grid
 from app.plan.microbatches import microbatch_sizes
@@ -46,7 +46,7 @@ class Division:
 
     given: Input
     grid: Grid
-    phase: Train | Evaluate
+    phase: Trains | Evaluate
     layers: Sequence[LayerCost]
     sample_shape: Sequence[int]
 
@@ -93,7 +93,7 @@ class Division:
             if limit and fullest > limit:
                 raise cut.CannotFit(fullest, limit)
             return pieces
-        training, again = isinstance(self.phase, Train), recomputes(self.given, grid)
+        training, again = isinstance(self.phase, Trains), recomputes(self.given, grid)
         costs = [
             seconds(time, self.phase.microbatch, training=training, recompute=again)
             for time in times or [estimated(layer) for layer in self.layers]
@@ -105,7 +105,7 @@ class Division:
         return lambda piece, chunk: memory.held(piece, chunk).total
 
     def _memory(self) -> Memory:
-        training = isinstance(self.phase, Train)
+        training = isinstance(self.phase, Trains)
         again = recomputes(self.given, self.grid)
         copies = 1 if training and self.given.data.validation else 0  # of the best epoch
         return Memory(self.layers, self.sample_shape, self.phase, self._counts(), recompute=again, copies=copies)
@@ -153,7 +153,7 @@ class Division:
             cuts = ' with cut = "estimated"' if not isinstance(table.cut, str) and not again else ""
             advice = f"stages = {fitting.grid.stages}{more}{again}{cuts} would fit"
         what = "a rank" if grid.stages == 1 else "the fullest stage"
-        training = isinstance(self.phase, Train)
+        training = isinstance(self.phase, Trains)
         kinds = "weights, gradients, optimizer state and activations" if training else "weights and activations"
         return (
             f'[grid] memory = {(table.memory or 0) / MEBIBYTE:.4g} MiB: in phase "{self.phase.name}" {what} would hold'
@@ -165,7 +165,7 @@ class Division:
         stages = range(self.grid.stages, len(self.layers) + 1)
         dividing = [s for s in stages if self.grid.ranks % s == 0]
         others = [s for s in stages if self.grid.ranks % s and (s <= 16 or s & (s - 1) == 0)]
-        ways = (False, True) if isinstance(self.phase, Train) and not self.given.grid.recompute else (False,)
+        ways = (False, True) if isinstance(self.phase, Trains) and not self.given.grid.recompute else (False,)
         return [self._on(s, again) for again in ways for s in (*dividing, *others)]
 
     def _on(self, stages: int, recompute: bool) -> "Division":
@@ -213,12 +213,12 @@ def recomputes(given: Input, grid: Grid) -> bool:
     return given.grid.recompute and grid.stages > 1
 
 
-def own_sizes(phase: Train | Evaluate, replicas: int) -> tuple[int, ...]:
+def own_sizes(phase: Trains | Evaluate, replicas: int) -> tuple[int, ...]:
     """Samples of each microbatch of a full batch that the busiest replica computes."""
     return microbatch_sizes(phase.batch_size, phase.microbatch)[::replicas]
 
 
-def alike(given: Input, grid: Grid, phase: Train) -> Expected:
+def alike(given: Input, grid: Grid, phase: Trains) -> Expected:
     """What is expected where the layers are not known: chunks that all take the same time."""
     microbatches = len(own_sizes(phase, grid.replicas))
     return expected([ALIKE] * grid.chunks, schedule_of(given, grid), grid.stages, microbatches)
