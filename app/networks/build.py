@@ -14,6 +14,7 @@ from app.errors import InputError
 from app.networks.layers import Layer, ties
 from app.networks.lenet import lenet
 from app.networks.mlp import mlp
+from app.networks.resizing import resized
 from app.networks.resnet import resnet
 from app.networks.transformer import transformer
 from app.networks.user import is_user_kind, user_layers
@@ -108,5 +109,6 @@ def architecture(kind: str, options: Mapping[str, Any], sample_shape: Sequence[i
 
 
 def from_architecture(tree: Mapping[str, Any]) -> list[Layer]:
-    """Layers from the tree made by `architecture`. Raises InputError."""
-    return layers(tree["kind"], tree["options"], tree["sample_shape"], tree["outputs"])
+    """Layers from the tree made by `architecture`, of the "shapes" that pruning has left. Raises InputError."""
+    found = layers(tree["kind"], tree["options"], tree["sample_shape"], tree["outputs"])
+    return resized(found, tree["shapes"]) if "shapes" in tree else found

@@ -75,14 +75,24 @@ class Embedding(nn.Module):
             nn.init.normal_(self.elements.weight, std=START)
         else:
             self.elements = nn.Linear(sizes.features, width)
-        self.positions = nn.Embedding(sizes.length, width)
+        self.positions = Positions(sizes.length, width)
         nn.init.normal_(self.positions.weight, std=START)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.features and inputs.dim() == 2:
             inputs = inputs.unsqueeze(-1)
-        return self.dropout(self.elements(inputs) + self.positions.weight)
+        return self.dropout(self.elements(inputs) + self.positions())
+
+
+class Positions(nn.Embedding):
+    """The vectors of all positions: () -> (1, T, width).
+
+    A module that is called, not a weight that is taken: which layers depend on each other is found by their calls.
+    """
+
+    def forward(self) -> Tensor:  # type: ignore[override]
+        return self.weight.unsqueeze(0)
 
 
 class Attention(nn.Module):
@@ -90,13 +100,14 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float, causal: bool, added: float) -> None:
         super().__init__()
-        self.heads, self.probability, self.causal = heads, dropout, causal
+        # How many heads there are follows from the weights: pruning removes whole ones.
+        self.head_width, self.probability, self.causal = width // heads, dropout, causal
         self.projections = _linear(width, 3 * width, START)
         self.output = _linear(width, width, added)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        samples, length, width = inputs.shape
-        split = self.projections(inputs).view(samples, length, 3, self.heads, -1).transpose(1, 3)
+        samples, length, _ = inputs.shape
+        split = self.projections(inputs).view(samples, length, 3, -1, self.head_width).transpose(1, 3)
         queries, keys, values = split.unbind(2)
         probability = self.probability if self.training else 0.0
         mixed = scaled_dot_product_attention(queries, keys, values, dropout_p=probability, is_causal=self.causal)
