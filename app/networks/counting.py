@@ -1,4 +1,4 @@
-"""Operations and kept activations of a user's layer, counted while a few samples pass through it."""
+"""Operations and kept activations of a layer, counted while a few samples pass through it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from app.networks.transformer import Attention
+
 
 class Counts:
-    """`operations`: multiply-adds of linear and convolutional layers; `activation_bytes`: outputs of all parts."""
+    """`operations`: multiply-adds of linear and convolutional layers and of our own attention.
+
+    `activation_bytes`: outputs of all parts.
+    """
 
     def __init__(self) -> None:
         self.operations = 0
@@ -33,8 +38,17 @@ def counting(module: nn.Module) -> Iterator[Counts]:
             outputs = part.out_features if isinstance(part, nn.Linear) else part.out_channels
             counts.operations += weight.numel() * output.numel() // outputs
 
-    parts = [part for part in module.modules() if not any(part.children())]
-    handles = [part.register_forward_hook(note) for part in parts]
+    def note_products(part: Attention, _: Any, output: Tensor) -> None:
+        # queries with keys, and the shares with values; a causal mask saves no operations
+        inside = part.output.weight.shape[1]
+        counts.operations += 2 * len(output) * output.shape[1] ** 2 * inside
+
+    handles = []
+    for part in module.modules():
+        if not any(part.children()):
+            handles.append(part.register_forward_hook(note))
+        elif isinstance(part, Attention):
+            handles.append(part.register_forward_hook(note_products))
     try:
         yield counts
     finally:

@@ -86,13 +86,13 @@ class Embedding(nn.Module):
 
 
 class Positions(nn.Embedding):
-    """The vectors of all positions: () -> (1, T, width).
+    """The vectors of all positions: () -> (T, width).
 
     A module that is called, not a weight that is taken: which layers depend on each other is found by their calls.
     """
 
     def forward(self) -> Tensor:  # type: ignore[override]
-        return self.weight.unsqueeze(0)
+        return self.weight.clone()
 
 
 class Attention(nn.Module):
