@@ -41,6 +41,12 @@ class Run(Table):
     trace: Annotated[int, Field(ge=0, le=10_000)] = Field(
         0, description="steps of each train phase whose timeline is recorded, from its second on; 0: none"
     )
+    measure: Annotated[float, Field(ge=0, le=3600)] = Field(
+        0.5, description="seconds spent on timing each finished network; 0: none"
+    )
+    measure_batch: Annotated[int, Field(ge=1, le=1 << 20)] = Field(
+        16, description="samples of a forward pass that is timed, beside one of 1 sample"
+    )
 
 
 def _cut(value: Any) -> Any:

@@ -4,7 +4,8 @@ For the built-in kinds `app.plan.costs` knows the same without torch; this is fo
 their mistakes before training starts. (Torch's meta device would not compute, but takes a second to import.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -80,6 +81,34 @@ def boundaries(
         Boundary(tuple(sample_shape), dtype),
         *(Boundary(shape.output_shape, shape.output_dtype) for shape in shapes),
     )
+
+
+@torch.inference_mode()
+def operations_of_sample(module: nn.Module, entering: Boundary, device: torch.device) -> int:
+    """Of one sample's forward pass through a module as it is, pruned perhaps; a multiply-add counts as two.
+
+    Collective over: none.
+    """
+    # What enters is bf16 under autocast alone, which counting does without.
+    dtype = torch.float32 if entering.dtype == torch.bfloat16 else entering.dtype
+    samples = torch.zeros((SAMPLES, *entering.shape), dtype=dtype, device=device)
+    with torch.random.fork_rng([]), in_evaluation([module]), counting(module) as counts:
+        module(samples)
+    return 2 * counts.operations // SAMPLES
+
+
+@contextmanager
+def in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """The modules in evaluation inside, and as they were afterwards. Collective over: none."""
+    modules = list(modules)
+    training = [part for module in modules for part in module.modules() if part.training]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _traced(layer: Layer, module: nn.Module, values: Tensor) -> tuple[Tensor, LayerShape]:

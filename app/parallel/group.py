@@ -1,5 +1,6 @@
 """A group: some ranks of the world that work on the same thing."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 T = TypeVar("T")
+POLL_S = 0.005
 GATHERED_BYTES = 1 << 20  # up to this, sums are formed in rank order by everybody
 
 
@@ -77,3 +79,14 @@ class Group:
     def barrier(self) -> None:
         """Wait until every rank of the group is here. Collective over: the group."""
         self.comm.Barrier()
+
+    def barrier_asleep(self) -> None:
+        """As `barrier`, but who waits leaves its core to others: MPI itself asks without a pause. 5 ms slower.
+
+        Collective over: the group.
+        """
+        if self.size == 1:
+            return
+        request = self.comm.Ibarrier()
+        while not request.Test():
+            time.sleep(POLL_S)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.inputfile.phases import Train
+from app.learning.training import load_weights_
 from app.phases.context import Context
 from app.phases.context.fitting import Fit, plainly
 from app.phases.context.networks import new_network, stored_network
@@ -25,4 +26,8 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     fit = Fit(context, phase, built, plainly(context, phase))
     fit.run()
     store_network(context, phase.name, fit.weights(), built, fit.row())
+    load_weights_(built.network, fit.weights())
+    from app.phases.context.appraising import appraise, record  # nothing is to come before the first step without need
+
+    record(context, phase.name, None, appraise(context, phase, built))
     return fit.row() | {"samples_per_s": fit.samples_per_s()}

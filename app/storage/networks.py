@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,6 +43,11 @@ def write_network(
             raise TypeError(f"weights/{name}: a {type(weight).__name__}, expected a tensor")
     tree: Tree = {"architecture": architecture, "weights": dict(weights), "extras": extras}
     artifact_file.write(path, tree, kind=KIND, provenance=provenance)
+
+
+def stored_bytes(weights: Mapping[str, torch.Tensor], sparse: Collection[str] = ()) -> int:
+    """Bytes that weights take in a file of a network, without its head. Collective over: none."""
+    return sum(weight.numel() * weight.element_size() for weight in weights.values())
 
 
 def read_network(path: Path, keep: Callable[[str], bool] | None = None) -> StoredNetwork:
