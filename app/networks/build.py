@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from app.errors import InputError
-from app.networks.layers import Layer, ties
+from app.networks.layers import Layer, chosen, ties
 from app.networks.lenet import lenet
 from app.networks.mlp import mlp
 from app.networks.resizing import resized
@@ -109,6 +109,11 @@ def architecture(kind: str, options: Mapping[str, Any], sample_shape: Sequence[i
 
 
 def from_architecture(tree: Mapping[str, Any]) -> list[Layer]:
-    """Layers from the tree made by `architecture`, of the "shapes" that pruning has left. Raises InputError."""
+    """Layers from the tree made by `architecture`, of the "shapes" that pruning has left; of "layers" those named there.
+
+    Raises InputError.
+    """
     found = layers(tree["kind"], tree["options"], tree["sample_shape"], tree["outputs"])
-    return resized(found, tree["shapes"]) if "shapes" in tree else found
+    if "shapes" in tree:
+        found = resized(found, tree["shapes"])
+    return chosen(found, tree["layers"]) if "layers" in tree else found

@@ -1,9 +1,12 @@
 """A network is a list of named layers, each built on its own, so that it can be cut into stages."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
+
+from app.errors import InputError
+from app.inputfile.sentences import nearest
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,33 @@ class Layer:
 def ties(layers: Sequence[Layer]) -> dict[str, str]:
     """Full name of each tied parameter -> full name of the parameter of an earlier layer that it is."""
     return {f"{layer.name}.{alias}": owner for layer in layers for alias, owner in layer.ties.items()}
+
+
+def chosen(layers: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
+    """The layers of these names, in the order that they have; they alone are then the network.
+
+    Of parameters tied to one of a layer that is left out, the first is the owner. Collective over: none. Raises
+    InputError: a name that no layer has, twice the same, another order.
+    """
+    known = [layer.name for layer in layers]
+    problems = [f"there is no layer {name!r}{nearest(name, known)}" for name in names if name not in known]
+    if not problems and [name for name in known if name in names] != list(names):
+        problems = [f"layers {', '.join(names)} are expected once each, in the order {', '.join(known)}."]
+    if problems:
+        raise InputError(*problems)
+    owners: dict[str, str] = {}  # full names: of an owner that is left out -> of the first that was tied to it
+    found = []
+    for layer in (layer for layer in layers if layer.name in names):
+        own = {}
+        for alias, owner in layer.ties.items():
+            if owner.partition(".")[0] in names:
+                own[alias] = owner
+            elif owner in owners:
+                own[alias] = owners[owner]
+            else:
+                owners[owner] = f"{layer.name}.{alias}"
+        found.append(replace(layer, ties=own))
+    return found
 
 
 def one_by_one(layers: Sequence[Layer]) -> Callable[[int], nn.Module]:
