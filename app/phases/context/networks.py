@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from app.errors import ArtifactError, InputError
+from app.inputfile.networks import NetworkTable
 from app.inputfile.phases import Evaluate, Trains
 from app.learning.training import load_weights_
 from app.networks import build
@@ -48,19 +50,21 @@ class BuiltNetwork(NamedTuple):
         return [number for chunk in held for number in self.cut.pieces[chunk]]
 
 
-def new_network(context: Context, phase: Trains | Evaluate) -> BuiltNetwork:
-    """The input file's network with starting weights, those of a layer the same on every replica.
+def new_network(
+    context: Context,
+    phase: Trains | Evaluate,
+    table: NetworkTable | None = None,
+    keep_layers: Sequence[str] | None = None,
+) -> BuiltNetwork:
+    """A network with starting weights, those of a layer the same on every replica; None: the input file's, all layers.
 
     Collective over: world. Raises InputError when the network does not go with the data.
     """
-    table, data = context.plan.input.network, context.data
+    table, data = table or context.plan.input.network, context.data
     tree = build.architecture(context.user_file(table.kind), table.arguments(), data.sample_shape, data.outputs)
-
-    def check(costs: Sequence[LayerCost]) -> None:
-        _refuse_other_targets(context, tuple(costs[-1].output_shape))
-
+    tree |= {} if keep_layers is None else {"layers": list(keep_layers)}
     layers = context.together(lambda: build.from_architecture(tree))
-    cut = cut_of(context, phase, tree, layers, check)
+    cut = cut_of(context, phase, tree, layers, partial(_refuse_other_targets, context))
     held = context.plan.grid.chunks_of(context.stage)
     seed = context.plan.input.run.seed
     network = context.together(lambda: build.build(layers, seed, [cut.pieces[number] for number in held]))
@@ -69,17 +73,24 @@ def new_network(context: Context, phase: Trains | Evaluate) -> BuiltNetwork:
     return _built(context, network, tree, cut, layers)
 
 
-def stored_network(context: Context, phase: Trains | Evaluate, path: Path) -> BuiltNetwork:
-    """The network in a file, as an earlier phase left it. Collective over: world. Raises ArtifactError."""
+def stored_network(
+    context: Context, phase: Trains | Evaluate, path: Path, keep_layers: Sequence[str] | None = None
+) -> BuiltNetwork:
+    """The network in a file, as a phase left it; keep_layers: of those layers alone, None: of all.
+
+    Collective over: world. Raises ArtifactError, and InputError when it does not go with the data.
+    """
     tree = context.together(lambda: read_architecture(path)).architecture
+    tree |= {} if keep_layers is None else {"layers": list(keep_layers)}
     layers = context.together(lambda: build.from_architecture(tree))
-    cut = cut_of(context, phase, tree, layers, lambda costs: None)
+    cut = cut_of(context, phase, tree, layers, partial(_refuse_other_targets, context))
     held = context.plan.grid.chunks_of(context.stage)
+    all_of_it = context.plan.grid.stages == 1 and keep_layers is None
 
     def make() -> nn.Sequential:
         network = build.build(layers, 0, [cut.pieces[number] for number in held])
         own = network.state_dict().keys()
-        stored = read_network(path, None if context.plan.grid.stages == 1 else lambda name: name in own)
+        stored = read_network(path, None if all_of_it else lambda name: name in own)
         try:
             load_weights_(network, stored.weights)
         except ArtifactError as error:
@@ -99,8 +110,9 @@ def _built(
     return BuiltNetwork(network, tree, cut, names, ties(layers), masks)
 
 
-def _refuse_other_targets(context: Context, outputs: tuple[int, ...]) -> None:
+def _refuse_other_targets(context: Context, costs: Sequence[LayerCost]) -> None:
     """The loss compares outputs with targets: refuse shapes it cannot, before the first step."""
+    outputs = tuple(costs[-1].output_shape)
     data = context.plan.input.data
     targets = context.data.source.target_shape or ()
     if data.task == "classification":

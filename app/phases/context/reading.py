@@ -11,11 +11,17 @@ from app.phases.context import Context
 
 
 def read_batches(
-    context: Context, phase: Trains | Evaluate, part: str, *, epoch: int = 0, start_step: int = 0
+    context: Context,
+    phase: Trains | Evaluate,
+    part: str,
+    *,
+    epoch: int = 0,
+    start_step: int = 0,
+    wants: frozenset[str] | None = None,
 ) -> Iterator[Batch]:
-    """This replica's microbatches of a part, with what this stage wants: shuffled for training, else in file order.
+    """This replica's microbatches of a part: shuffled for training, else in file order.
 
-    Waiting for them counts as reading.
+    wants: what is read of the samples; None: what this stage needs for a loss. Waiting for them counts as reading.
     """
     given, data = context.plan.input, context.data
     shuffled = isinstance(phase, Trains) and part == "train"
@@ -34,7 +40,7 @@ def read_batches(
         shuffle=shuffled,
         memory_bytes=given.data.memory,
         pin=context.device.type == "cuda",
-        wants=context.wants,
+        wants=context.wants if wants is None else wants,
     )
     while True:
         with context.timers("read"):
