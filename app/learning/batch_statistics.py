@@ -100,6 +100,13 @@ class BatchStatistics:
                 self._buffers[place].copy_(self._running[place])
         self._sums.zero_()
 
+    @torch.no_grad()
+    def discard_(self) -> None:
+        """Forget what was collected; the layers get the proper values back. Collective over: none."""
+        for buffer, proper in zip(self._buffers, self._running, strict=True):
+            buffer.copy_(proper)
+        self._sums.zero_()
+
     def close_(self) -> None:
         """Give the layers their own momentum back."""
         for layer, momentum in zip(self._layers, self._momenta, strict=True):

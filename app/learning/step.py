@@ -1,7 +1,7 @@
 """One optimizer step: microbatches forward and backward, gradients summed over replicas, weights moved."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -58,14 +58,12 @@ class TrainStep:
         clip_norm: float | None,
         timers: Timers,
         watchdog: Watchdog,
-        after_step: Callable[[float], None] = lambda rate: None,
         masks: Mapping[str, torch.Tensor] = MappingProxyType({}),
     ) -> None:
-        """optimizer: of the parameters to train, in the order of the chunks. after_step: gets the rate.
+        """optimizer: of the parameters to train, in the order of the chunks.
 
         masks: by a parameter's name in its layers, 0 or 1 as the parameter; where 0 it is zero and stays so.
         """
-        self._after_step = after_step
         self._optimizer = optimizer
         self._sums = sums
         self._clip_norm = clip_norm
@@ -85,24 +83,38 @@ class TrainStep:
         """
         self._trace.begin_step(batch.step)
         with self._timers("compute"):
-            for parameter in self._parameters:
-                parameter.grad = None
-            self._gradients(batch, epoch)
-            self._sum_ties()
-            for parameter, mask in self._masked:
-                _gradient(parameter).mul_(mask)
-            loss, norm = self._agree()
-            for what, value in (("loss", loss), ("norm of the gradient", norm)):
-                if value is not None and not math.isfinite(value):
-                    raise _not_finite(what, value, epoch, batch.step)
+            result = self._gradients_of(batch, epoch)
             with self._trace.event("optimizer"):
-                self._move(norm, rate)
-        return StepResult(loss, norm)
+                self._move(result.gradient_norm, rate)
+        return result
+
+    def only_gradients(self, batch: Batch, epoch: int) -> StepResult:
+        """Leave the batch's gradients, summed over the replicas, in the parameters; nothing else changes.
+
+        Collective over: world. Raises NumbersError as a step does.
+        """
+        result = self._gradients_of(batch, epoch)
+        for statistics in self._gradients.statistics.values():
+            statistics.discard_()
+        return result
 
     def restart_(self) -> None:
         """Call after weights were loaded into the network."""
         for statistics in self._gradients.statistics.values():
             statistics.restart_()
+
+    def _gradients_of(self, batch: Batch, epoch: int) -> StepResult:
+        for parameter in self._parameters:
+            parameter.grad = None
+        self._gradients(batch, epoch)
+        self._sum_ties()
+        for parameter, mask in self._masked:
+            _gradient(parameter).mul_(mask)
+        loss, norm = self._agree()
+        for what, value in (("loss", loss), ("norm of the gradient", norm)):
+            if value is not None and not math.isfinite(value):
+                raise _not_finite(what, value, epoch, batch.step)
+        return StepResult(loss, norm)
 
     def _reduce(self, chunk: int) -> None:
         """Sum over the replicas what a chunk has formed. Collective over: data."""
@@ -142,7 +154,6 @@ class TrainStep:
         if norm is not None and self._clip_norm is not None and norm > self._clip_norm:
             scale_(gradients, self._clip_norm / norm)
         self._optimizer.step_(gradients, rate)
-        self._after_step(rate)
         for statistics in self._gradients.statistics.values():
             statistics.apply_()
 

@@ -43,7 +43,8 @@ class How(NamedTuple):
     """What may differ from phase to phase.
 
     title: in the log, and of the random numbers. loss: of outputs and targets as `read` gives them. read: the batches
-    of an epoch, from a step on. after_step: called with the rate when the weights have moved. place: of the tables in
+    of an epoch, from a step on. after_step: called when the weights have moved, with the rate and the share of all
+    steps that is done. last: the last network is handed on, whatever `keep` and `patience` say. place: of the tables in
     run.h5. checkpoints: the folder of the resumable states.
     """
 
@@ -51,7 +52,8 @@ class How(NamedTuple):
     epochs: int
     loss: Loss
     read: Callable[[int, int], Iterator[Batch]]
-    after_step: Callable[[float], None]
+    after_step: Callable[[float, float], None]
+    last: bool
     place: tuple[str, ...]
     checkpoints: Path
 
@@ -67,7 +69,8 @@ def plainly(context: Context, phase: Trains) -> How:
         phase.epochs,
         loss(loss_of(phase, context.plan.input.data.task), LossOptions(phase.label_smoothing)),
         read,
-        lambda rate: None,
+        lambda rate, progress: None,
+        False,
         ("phases", phase.name),
         context.folder.checkpoints(phase.name),
     )
@@ -93,7 +96,6 @@ class Fit:
             phase.clip_norm,
             context.timers,
             context.watchdog,
-            how.after_step,
             built.masks,
         )
         self.samples = context.data.split.count("train")
@@ -113,17 +115,22 @@ class Fit:
         with Progress(
             context.log, how.title, steps=self.steps, epochs=how.epochs, done=done, every_s=every_s
         ) as progress:
-            while training.epoch < how.epochs and not training.out_of_patience(self.phase.patience):
+            patience = 0 if how.last else self.phase.patience
+            while training.epoch < how.epochs and not training.out_of_patience(patience):
                 self._epoch(progress)
         self.timeline.write()
         self._write_results()
+        self.close()
+
+    def close(self) -> None:
+        """Give back what training took."""
         close_sums(self.sums)
         self.pipeline.close()
 
     @property
     def best(self) -> bool:
         """Whether the network of another epoch than the last may be handed on."""
-        return self.phase.keep == "best" and self.training.best_epoch >= 0
+        return self.phase.keep == "best" and not self.how.last and self.training.best_epoch >= 0
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Of this rank's layers, those handed on."""
@@ -145,7 +152,9 @@ class Fit:
         first = training.step
         for batch in self.how.read(training.epoch, first):
             context.watchdog.place(self.how.title, training.epoch, batch.step)
-            result = self.step(batch, training.epoch, self._rate(batch.step))
+            at = self._rate(batch.step)
+            result = self.step(batch, training.epoch, at)
+            self.how.after_step(at, (training.epoch * self.steps + batch.step + 1) / (self.how.epochs * self.steps))
             self._say_first_step()
             training.step_losses.append(result.loss)
             training.step = batch.step + 1

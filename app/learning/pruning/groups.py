@@ -1,0 +1,204 @@
+"""Which channels, neurons and heads of a network can only go together, over residual and concatenated paths.
+
+The dependencies are found by torch-pruning (Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023), on
+tensors without memory: no rank holds the whole network for it.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.errors import InputError
+from app.learning.pruning.units import Member, UnitGroup, cut_shapes
+from app.networks.build import build
+from app.networks.layers import Layer
+from app.networks.resizing import resized
+from app.networks.transformer import Attention
+
+SAMPLES = 2
+
+
+class Found(NamedTuple):
+    """The groups of a network; names of those that cannot be cut; (shape, multiply-adds of a number) by tensor."""
+
+    groups: tuple[UnitGroup, ...]
+    refused: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    uses: dict[str, int]
+
+
+def find_groups(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dtype) -> Found:
+    """The groups of a network's layers; those of its outputs, and those that change more than sizes, are left out.
+
+    Units of a group normalisation with several groups are whole groups, so that what is left is normalised as before.
+    Collective over: none; the same on every rank. Raises InputError where torch cannot follow the network.
+    """
+    try:
+        return _found(layers, sample_shape, dtype, torch.device("meta"))
+    except Exception:  # a user's network may need numbers to go on; then with memory
+        try:
+            return _found(layers, sample_shape, dtype, torch.device("cpu"))
+        except Exception as error:
+            raise InputError(
+                f"network: what its layers depend on cannot be followed ({type(error).__name__}:"
+                f' {" ".join(str(error).split())}); give units = "connections", which needs no such knowledge.'
+            ) from error
+
+
+def _found(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Found:
+    network = _built(layers, device)
+    samples = torch.zeros((SAMPLES, *sample_shape), dtype=dtype, device=device)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    uses = _uses(network, samples)
+    found, refused = [], []
+    for group in [*_dependent(network, samples), *_heads(network)]:
+        if not any(member.enters for member in group.members):
+            continue  # the network's outputs
+        if _can_go(layers, group, shapes, samples, network):
+            found.append(group)
+        else:
+            refused.append(group.name)
+    found.sort(key=lambda group: group.name)
+    return Found(tuple(found), tuple(refused), shapes, uses)
+
+
+def _built(layers: Sequence[Layer], device: torch.device) -> nn.Sequential:
+    with torch.device(device):
+        return build(layers, 0).eval()
+
+
+def _dependent(network: nn.Sequential, samples: Tensor) -> Iterator[UnitGroup]:
+    """What torch-pruning finds, without the insides of attention."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parameters outside torch's layers: those are found or refused below
+        import torch_pruning
+
+        with torch.random.fork_rng([]):
+            graph = torch_pruning.DependencyGraph().build_dependency(network, samples)
+    names = {module: name for name, module in network.named_modules()}
+    names |= {parameter: name for name, parameter in network.named_parameters()}
+    inside = {m.projections for m in network.modules() if isinstance(m, Attention)}
+    roots = (nn.modules.conv._ConvNd, nn.Linear, nn.Embedding)
+    for found in graph.get_all_groups(root_module_types=roots):
+        root = found[0].dep.target.module
+        if root in inside:
+            continue
+        members = [one for item in found for one in _members(item, names, graph)]
+        group = _group(names[root], len(found[0].idxs), members, network)
+        if group is not None:
+            yield group
+
+
+def _members(item: Any, names: Mapping[Any, str], graph: Any) -> Iterator[tuple[str, int, dict[int, list[int]], bool]]:
+    """Of one dependency: tensor, dim, root index -> indices along the dim, whether values come in along it."""
+    module, name = item.dep.target.module, names.get(item.dep.target.module)
+    if name is None:  # an operation without weights
+        return
+    places: dict[int, list[int]] = {}
+    for index, root in zip(item.idxs, item.root_idxs, strict=True):
+        places.setdefault(root, []).append(index)
+    if isinstance(module, nn.Parameter):
+        yield name, item.dep.target.pruning_dim, places, False
+        return
+    both = isinstance(module, nn.modules.conv._ConvNd) and module.groups == module.out_channels > 1
+    outwards = graph.is_out_channel_pruning_fn(item.dep.handler) or both
+    entering = isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and not outwards
+    transposed = getattr(module, "transposed", False)
+    for tensor, value in module.named_parameters(recurse=False):
+        if isinstance(module, nn.Embedding):
+            yield f"{name}.{tensor}", 1, places, False
+        elif value.dim() == 1:
+            if not entering:
+                yield f"{name}.{tensor}", 0, places, False
+        else:
+            yield f"{name}.{tensor}", int(entering != transposed), places, entering
+    for tensor, value in module.named_buffers(recurse=False):
+        if value.dim() == 1 and not entering:
+            yield f"{name}.{tensor}", 0, places, False
+
+
+def _group(
+    name: str, width: int, members: Sequence[tuple[str, int, dict[int, list[int]], bool]], network: nn.Sequential
+) -> UnitGroup | None:
+    """The group with units that keep group normalisations whole; None where members differ in what they need."""
+    sets = _units(width, members, network)
+    found: dict[tuple[str, int], Member] = {}
+    for tensor, dim, places, enters in members:
+        rows = [[index for root in roots for index in places.get(root, ())] for roots in sets]
+        if len({len(row) for row in rows}) != 1:
+            return None
+        found[tensor, dim] = Member(tensor, dim, np.array(rows, np.int64), enters)
+    return UnitGroup(name, len(sets), width // len(sets), tuple(found.values()))
+
+
+def _units(
+    width: int, members: Sequence[tuple[str, int, dict[int, list[int]], bool]], network: nn.Sequential
+) -> list[list[int]]:
+    """The root indices of each unit: single ones, or runs as long as the longest group of a normalisation."""
+    run = 1
+    for tensor, _, _, _ in members:
+        module = network.get_submodule(tensor.rpartition(".")[0])
+        if isinstance(module, nn.GroupNorm) and (module.num_groups > 1 or getattr(module, "whole_groups", False)):
+            run = max(run, module.num_channels // module.num_groups)
+    return [list(range(begin, min(begin + run, width))) for begin in range(0, width, run)]
+
+
+def _heads(network: nn.Sequential) -> Iterator[UnitGroup]:
+    """The heads of each attention: rows of queries, keys and values, and the columns that mix them."""
+    for name, module in network.named_modules():
+        if not isinstance(module, Attention):
+            continue
+        each, inner = module.head_width, module.output.in_features
+        inside = np.arange(inner).reshape(-1, each)
+        rows = np.concatenate([inside + part * inner for part in range(3)], 1)
+        members = (
+            Member(f"{name}.projections.weight", 0, rows, False),
+            Member(f"{name}.projections.bias", 0, rows, False),
+            Member(f"{name}.output.weight", 1, inside, True),
+        )
+        yield UnitGroup(f"{name}.heads", len(inside), each, members)
+
+
+def _can_go(
+    layers: Sequence[Layer],
+    group: UnitGroup,
+    shapes: Mapping[str, tuple[int, ...]],
+    samples: Tensor,
+    network: nn.Sequential,
+) -> bool:
+    """Whether the network still computes outputs of the same shape without the group's first unit."""
+    if group.units < 2:
+        return False
+    try:
+        smaller = _built(resized(layers, cut_shapes(shapes, [(group, [0])])), samples.device)
+        with torch.no_grad(), torch.random.fork_rng([]):
+            return smaller(samples).shape == network(samples).shape
+    except Exception:  # a user's network may fail in any way; this group then stays as it is
+        return False
+
+
+def _uses(network: nn.Sequential, samples: Tensor) -> dict[str, int]:
+    """Multiply-adds of a sample that each number of a weight takes part in, by tensor: its output positions."""
+    found: dict[str, int] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, _: Any, output: Tensor) -> None:
+            features = output.shape[1] if isinstance(module, nn.modules.conv._ConvNd) else output.shape[-1]
+            found[name] = found.get(name, 0) + output.numel() // (features * SAMPLES)
+
+        return hook
+
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    named = [(f"{name}.weight", module) for name, module in network.named_modules() if isinstance(module, kinds)]
+    handles = [module.register_forward_hook(note(name)) for name, module in named]
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]):
+            network(samples)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
