@@ -1,20 +1,35 @@
 """The keys of the evaluate phase."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from app.inputfile.kinds import Name, Positive, Positives, Table
 
+ALL = "all"
+
+
+def _networks(value: Any) -> Any:
+    """A text, or a list of different ones; checked here, as a union would report both halves."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError(f'the name of a phase, a list of names, or "{ALL}"')
+    twice = [name for number, name in enumerate(value) if name in value[:number]]
+    if twice:
+        raise ValueError(f"each network once, and {twice[0]!r} comes twice")
+    return tuple(value)
+
 
 class Evaluate(Table):
-    """Loss and metrics of a network on one part of the data, exact over ranks."""
+    """Loss and metrics of one network or several on one part of the data, exact over ranks."""
 
     kind: Literal["evaluate"]
     name: Name = Field(description="names the phase and its tables")
-    network: Name | None = Field(
+    network: Annotated[str | tuple[str, ...], BeforeValidator(_networks)] | None = Field(
         None,
-        description="an earlier phase that made a network; left out: the phase before",
+        description='an earlier phase that made a network, ["NAME", ...] to compare several, or "all"; left out: the'
+        " phase before",
     )
     part: Literal["train", "validation", "test"] = Field("test", description="which part of the data")
     batch_size: Positive = Field(256, description="samples in work at once, over all replicas")

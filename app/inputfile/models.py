@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from app.inputfile.evaluation import ALL
 from app.inputfile.kinds import (
     Bytes,
     Count,
@@ -163,6 +164,8 @@ class Input(Table):
             raise ValueError(f"two phases have the name {twice[0]!r}; give each its own")
         if NEW in names:
             raise ValueError(f"a phase cannot be called {NEW!r}: the word means a network with starting weights")
+        if ALL in names:
+            raise ValueError(f"a phase cannot be called {ALL!r}: the word means the networks of all phases before")
         return self
 
 

@@ -25,9 +25,10 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
         built = stored_network(context, phase, context.folder.network(plan.network))
     fit = Fit(context, phase, built, plainly(context, phase))
     fit.run()
-    store_network(context, phase.name, fit.weights(), built, fit.row())
     load_weights_(built.network, fit.weights())
     from app.phases.context.appraising import appraise, record  # nothing is to come before the first step without need
 
-    record(context, phase.name, None, appraise(context, phase, built))
+    found = appraise(context, phase, built)
+    store_network(context, phase.name, fit.weights(), built, {**fit.row(), "appraisal": found._asdict()})
+    record(context, phase.name, None, found)
     return fit.row() | {"samples_per_s": fit.samples_per_s()}

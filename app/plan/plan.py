@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.errors import InputError
+from app.inputfile.evaluation import ALL
 from app.inputfile.models import Input
 from app.inputfile.networks import NetworkTable
 from app.inputfile.phases import NEW, AnyPhase, Distill, Evaluate, Prune, Train, Trains
@@ -119,13 +120,26 @@ def _networks(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[t
         return _found("network", phase.network, phase, networks, names) if phase.network else ((), [])
     if isinstance(phase, Train) and phase.network == NEW:
         return (), []
-    if phase.network is not None:
+    if isinstance(phase, Evaluate) and phase.network is not None and (networks or phase.network != ALL):
+        return _evaluated(phase, phase.network, networks, names)
+    if isinstance(phase, Trains) and phase.network is not None:
         return _found("network", phase.network, phase, networks, names)
     if networks:
         return (networks[-1],), []
     if isinstance(phase, Train):
         return (), []
     return (), [f"{phase.kind} needs a network, and no phase before it makes one; put a train phase before it."]
+
+
+def _evaluated(
+    phase: Evaluate, wanted: str | tuple[str, ...], networks: list[str], names: list[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """The networks that an evaluate phase names."""
+    if wanted == ALL:
+        return tuple(networks), []
+    several = (wanted,) if isinstance(wanted, str) else wanted
+    found = [_found("network", name, phase, networks, names) for name in several]
+    return tuple(name for one, _ in found for name in one), [text for _, texts in found for text in texts]
 
 
 def _teachers(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -82,7 +82,8 @@ def _phase_lines(plan: Plan) -> list[str]:
     width = max(len(step.name) for step in plan.phases)
     lines = []
     for number, step in enumerate(plan.phases, 1):
-        start = f"network of {step.network}" if step.network else "starting weights"
+        several = f"networks of {', '.join(step.networks)}" if len(step.networks) > 1 else f"network of {step.network}"
+        start = several if step.networks else "starting weights"
         state = "done" if step.done else "to do"
         lines.append(f"  {number}. {step.name:<{width}}  {step.phase.kind:<8}  {start} -> {step.makes}  [{state}]")
     return lines

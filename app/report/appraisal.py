@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from app.plan.show import bytes_text, operations_text
@@ -60,8 +60,9 @@ def lines(before: Appraisal | None, after: Appraisal, quality: str = "accuracy")
 
 
 def milliseconds(seconds: float) -> str:
-    """Three digits: `0.0123`, `12.3`, `1,230`."""
-    return number(1000 * seconds)
+    """Three digits: `0.0120`, `12.3`, `1,230`."""
+    value = 1000 * seconds
+    return number(value) if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
 def _rows(before: Appraisal | None, after: Appraisal, quality: str) -> list[_Line]:
@@ -104,13 +105,3 @@ def _ratio(smaller: str, larger: str) -> Callable[[float, float], str]:
 def _difference(before: float, after: float) -> str:
     text = f"{after - before:+.4f}"
     return "as before" if float(text) == 0 else text
-
-
-def appraisals(names: Sequence[str], tree: dict) -> dict[str, Appraisal]:
-    """Of the phases' networks, as stored in run.h5; those that have none are left out."""
-    found = {}
-    for name in names:
-        stored = tree.get("phases", {}).get(name, {}).get("appraisal", {}).get("after")
-        if isinstance(stored, dict) and stored.keys() >= set(Appraisal._fields):
-            found[name] = Appraisal(**{field: stored[field] for field in Appraisal._fields})
-    return found

@@ -63,7 +63,7 @@ def record(context: Context, phase_name: str, before: Appraisal | None, after: A
     context.log.info("\n".join([f"{phase_name}: what its network costs and is worth", *lines(before, after, quality)]))
     known = {"before": before, "after": after}
     table: Tree = {side: found._asdict() for side, found in known.items() if found is not None}
-    changes: Tree = {"phases": {phase_name: {"appraisal": table}}}
+    changes: Tree = {"phases": {phase_name: {"appraisal": {"quality": quality, **table}}}}
     context.alone(lambda: context.results.update(changes, context.provenance_of(phase_name)))
 
 

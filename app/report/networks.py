@@ -1,0 +1,148 @@
+"""The networks of a run side by side: what each costs, and what it is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from app.plan.show import bytes_text, operations_text
+from app.report.appraisal import Appraisal, milliseconds
+from app.report.log import escaped
+from app.report.progress import number
+
+_LEFT = ("network", "made by")
+
+
+class NetworkRow(NamedTuple):
+    """One network: the phase that made it and the kind of that phase, its appraisal, numbers found by evaluation.
+
+    quality: what the appraisal's accuracy is called.
+    """
+
+    name: str
+    kind: str
+    quality: str
+    appraisal: Appraisal | None
+    metrics: Mapping[str, float]
+
+
+class _Column(NamedTuple):
+    """A column: cells of networks that have none are "-"."""
+
+    title: str
+    cell: Callable[[NetworkRow], str]
+
+
+def network_rows(tree: Mapping[str, Any], names: Collection[str] | None = None) -> list[NetworkRow]:
+    """The networks in the tree of a run.h5, those of the phases named or of all; metrics are those of the test part."""
+    phases = _tables(tree.get("phases"))
+    tested = _tested(phases)
+    found = []
+    for name, phase in phases.items():
+        stored = phase.get("appraisal", {})
+        if name in names if names is not None else "after" in stored:
+            quality = str(stored.get("quality", "accuracy"))
+            row = NetworkRow(name, str(phase.get("kind", "-")), quality, _appraisal(stored), tested.get(name, {}))
+            found.append(row)
+    return found
+
+
+def compared(rows: Sequence[NetworkRow]) -> list[str]:
+    """Aligned lines: what the networks cost beside all their metrics."""
+    return _table(rows, [*_costs(rows)[:-1], *_metrics(rows)])
+
+
+def overview(rows: Sequence[NetworkRow]) -> list[str]:
+    """Aligned lines: what made the networks, what they cost, and how well they do; [] without networks."""
+    made_by = _Column("made by", lambda row: escaped(row.kind))
+    quality = rows[0].quality if rows else ""
+    validation = _Column(f"validation {quality}", lambda row: _fixed(row.appraisal.accuracy if row.appraisal else None))
+    test = _Column(f"test {quality}", lambda row: _fixed(row.metrics.get(quality)))
+    return _table(rows, [made_by, *_costs(rows), validation, test])
+
+
+def _costs(rows: Sequence[NetworkRow]) -> list[_Column]:
+    zeros = any(row.appraisal and row.appraisal.nonzero < 0.9 * row.appraisal.parameters for row in rows)
+    sizes = {row.appraisal.batch_n for row in rows if row.appraisal}
+    same = len(sizes) == 1  # [run] measure_batch may have changed between two starts
+
+    def several(found: Appraisal) -> str:
+        text = milliseconds(found.latency_n_s)
+        return text if same else f"{text} for {found.batch_n}"
+
+    return [
+        _cost("parameters", lambda found: f"{found.parameters:,}"),
+        *([_cost("not 0", lambda found: f"{found.nonzero:,}")] if zeros else []),
+        _cost("operations", lambda found: operations_text(found.operations)),
+        _cost("stored", lambda found: bytes_text(found.bytes)),
+        _cost("ms for 1", lambda found: milliseconds(found.latency_1_s)),
+        _cost(f"ms for {sizes.pop()}" if same else "ms for a batch", several),
+        _cost("joules a sample", lambda found: f"{found.joules:.3g}"),
+        _cost("samples/s", lambda found: number(found.samples_per_s)),
+    ]
+
+
+def _cost(title: str, text: Callable[[Appraisal], str]) -> _Column:
+    def cell(row: NetworkRow) -> str:
+        told = text(row.appraisal) if row.appraisal else "-"
+        return "-" if told.startswith("nan") else told
+
+    return _Column(title, cell)
+
+
+def _metrics(rows: Sequence[NetworkRow]) -> list[_Column]:
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    return [_Column(name.replace("_", " "), partial(_metric, name)) for name in names]
+
+
+def _metric(name: str, row: NetworkRow) -> str:
+    return _fixed(row.metrics.get(name))
+
+
+def _fixed(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _table(rows: Sequence[NetworkRow], columns: Sequence[_Column]) -> list[str]:
+    """A head, a rule, one line per network; columns without a number are left out."""
+    if not rows:
+        return []
+    name = _Column("network", lambda row: escaped(row.name))
+    cells = [[column.title, *(column.cell(row) for row in rows)] for column in (name, *columns)]
+    cells = [column for column in cells if set(column[1:]) != {"-"}]
+    widths = [max(map(len, column)) for column in cells]
+    ruled = [[column[0], "-" * width, *column[1:]] for column, width in zip(cells, widths, strict=True)]
+    aligned = [
+        [cell.ljust(width) if column[0] in _LEFT else cell.rjust(width) for cell in column]
+        for column, width in zip(ruled, widths, strict=True)
+    ]
+    return ["  ".join(line).rstrip() for line in zip(*aligned, strict=True)]
+
+
+def _appraisal(stored: Mapping[str, Any]) -> Appraisal | None:
+    after = stored.get("after", {})
+    if not set(Appraisal._fields) <= after.keys():
+        return None
+    return Appraisal(**{field: after[field] for field in Appraisal._fields})
+
+
+def _tested(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, float]]:
+    """By network what the last evaluate phase on the test part found."""
+    found: dict[str, Mapping[str, float]] = {}
+    for phase in phases.values():
+        if phase.get("part") != "test":
+            continue
+        several = {name: table.get("metrics", {}) for name, table in _tables(phase.get("networks")).items()}
+        alone = {phase["network"]: phase.get("metrics", {})} if "network" in phase else {}
+        for name, metrics in (several | alone).items():
+            found[name] = {what: value for what, value in metrics.items() if isinstance(value, int | float)}
+    return found
+
+
+def _tables(value: Any) -> dict[str, Any]:
+    """The tables in a table."""
+    return {name: table for name, table in value.items() if isinstance(table, dict)} if isinstance(value, dict) else {}
