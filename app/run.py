@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import app
 from app.errors import InputError, MachineError, PhalanxError
 from app.inputfile import Input, read_input
-from app.inputfile.files import data_files, network_file
+from app.inputfile.files import data_files, network_files
 from app.inputfile.phases import Trains
 from app.inputfile.read import read_text
 from app.inputfile.resolved import resolved_dict, resolved_text
@@ -103,7 +103,7 @@ def read_job(options: Options, ranks: int, text: str) -> Job:
     folder = options.file.parent
     problems: list[str] = []
     files: tuple[Path, ...] = _collected(lambda: data_files(given, folder), problems, ())
-    problems += network_file(given, folder)
+    problems += network_files(given, folder)
     run_folder = RunFolder(Path(folder_of(given)))
     progress = None if options.fresh else _worth_keeping(run_folder, read_progress(run_folder.progress))
     done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
@@ -169,9 +169,20 @@ def _run(options: Options, world: Any, place: _Place) -> int:
         raise
     context.watchdog.stop()
     memory = peak_line(world.allgather(peak_bytes()), world.hosts)
-    log.info("\n".join([f"done; results in {folder_of(job.given)}", *summary_table(rows), memory]))
+    tables = [*summary_table(rows), *_networks(context)]
+    log.info("\n".join([f"done; results in {folder_of(job.given)}", *tables, memory]))
     log.close()
     return 0
+
+
+def _networks(context: Any) -> list[str]:
+    """The networks of the run side by side; nothing for one alone. Collective over: none."""
+    made = [step.name for step in context.plan.phases if step.makes_network]
+    if not context.speaks or len(made) < 2:
+        return []
+    from app.report.networks import network_rows, overview
+
+    return ["", *overview(network_rows(context.results.read(), made)), ""]
 
 
 def _collect_again() -> None:
@@ -294,9 +305,9 @@ def _note(context: Any, progress: RunProgress) -> None:
 
 def _forget_checkpoints(context: Any, step: PhasePlan) -> None:
     """Only once the phase is noted as done: a rank killed in between would start it over."""
-    from app.storage.checkpoints import Checkpoints
+    from app.storage.stages import clear_checkpoints
 
-    context.alone(Checkpoints(context.folder.checkpoints(step.name)).clear)
+    context.alone(lambda: clear_checkpoints(context.folder.checkpoints(step.name)))
 
 
 def _plain(numbers: dict[str, Any]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from app.storage import atomic_write
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (debug|info|warning|error) ")
 _TRACE = re.compile(rb'\{"otherData": \{"creator": "phalanx"')
 _PICTURE = re.compile(rb"\x89PNG.*tEXtSoftware\0phalanx", re.DOTALL)
-_PARTS = ("networks", "checkpoints", "data", "predictions", "exports", "traces", "report")
+_PARTS = ("networks", "checkpoints", "data", "predictions", "exports", "traces", "report", "teachers")
 
 
 class Cleared(NamedTuple):
@@ -68,7 +68,12 @@ class RunFolder:
 
     def has_checkpoints(self, name: str) -> bool:
         """Whether a phase has any, whole or damaged."""
-        return any(self.checkpoints(name).glob("[0-9]*.h5"))
+        folder = self.checkpoints(name)
+        return any(folder.glob("[0-9]*.h5")) or any(folder.glob("after-*.h5")) or any(folder.glob("[1-9]*/[0-9]*.h5"))
+
+    def teacher(self, name: str) -> Path:
+        """The folder of what a teacher gives for the training part."""
+        return self.path / "teachers" / name
 
     def data(self, name: str) -> Path:
         return self.path / "data" / f"{name}.h5"
@@ -104,7 +109,7 @@ class RunFolder:
         their names, folders when they are empty afterwards; anything else is a stranger's and stays.
         Collective over: none (rank 0). Raises MachineError when something cannot be deleted.
         """
-        from app.storage.checkpoints import Checkpoints  # brings numpy, which the plan of a run does without
+        from app.storage.stages import clear_checkpoints  # brings numpy, which the plan of a run does without
 
         removed: list[Path] = []
         try:
@@ -112,13 +117,13 @@ class RunFolder:
                 path.unlink()
                 removed.append(path)
             for folder in _entries(self.path / "checkpoints"):
-                removed += Checkpoints(folder).clear()
+                removed += clear_checkpoints(folder)
         except OSError as error:
             raise MachineError(f"{error.filename}: cannot be deleted: {error.strerror}.") from error
-        for part in (*_PARTS, self.watchdog.name):
-            atomic_write.clean_leftovers(self.path / part)
+        for part in (*_entries(self.path / "teachers"), *(self.path / name for name in (*_PARTS, self.watchdog.name))):
+            atomic_write.clean_leftovers(part)
             with contextlib.suppress(OSError):
-                (self.path / part).rmdir()
+                part.rmdir()
         return Cleared(tuple(removed), tuple(self._remaining()))
 
     def _ours(self, exported: frozenset[str]) -> Iterator[Path]:
@@ -129,9 +134,11 @@ class RunFolder:
         candidates = [self.results]
         for part in ("networks", "data", "predictions"):
             candidates += sorted((self.path / part).glob("*.h5"))
+        candidates += sorted((self.path / "teachers").glob("*/*.h5"))
         yield from (path for path in candidates if _begins(path, re.compile(rb"PHALANX\n")))
         yield from (path for path in sorted(self.traces.glob("*.json")) if _begins(path, _TRACE))
-        yield from (path for path in sorted(self.report.glob("timeline-*.png")) if _begins(path, _PICTURE))
+        pictures = [*sorted(self.report.glob("timeline-*.png")), self.report / "networks.png"]
+        yield from (path for path in pictures if _begins(path, _PICTURE))
         candidates = [path for path in sorted(self.exports.glob("*")) if path.name.split(".")[0] in exported]
         yield from (path for path in [*candidates, *sorted(self.watchdog.glob("*"))] if path.is_file())
 

@@ -90,7 +90,9 @@ def per_member(
         for place, member in enumerate(group.members):
             tensor = tensors.get(member.tensor)
             if tensor is not None and counts(member):
-                along = value(tensor.detach().double()).movedim(member.dim, 0).flatten(1).sum(1)
+                along = (
+                    value(tensor.detach().double()).movedim(member.dim, 0).reshape(tensor.shape[member.dim], -1).sum(1)
+                )
                 found[number, place] = along.cpu().numpy()[member.places].sum(1)
     return found
 

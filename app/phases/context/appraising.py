@@ -32,8 +32,10 @@ class _Counts(NamedTuple):
     operations: int
 
 
-def appraise(context: Context, phase: Trains | Evaluate, built: BuiltNetwork) -> Appraisal:
-    """The network as it is now in `built`, by validation and by [run] measure seconds of timing.
+def appraise(
+    context: Context, phase: Trains | Evaluate, built: BuiltNetwork, *, seconds: float | None = None
+) -> Appraisal:
+    """The network as it is now in `built`, by validation and by timing; seconds of it: None is [run] measure, 0 none.
 
     The same on every rank; all but times and joules are so on any grid. Collective over: world. Raises NumbersError
     when an output is not finite.
@@ -42,7 +44,9 @@ def appraise(context: Context, phase: Trains | Evaluate, built: BuiltNetwork) ->
     pipeline = make_pipeline(context, built, loss(LOSSES_OF[context.plan.input.data.task][0]))
     found = _validation(context, phase, pipeline)
     counts = _counts(context, pipeline, built)
-    one, several = _timings(context, pipeline, (1, run.measure_batch), run.measure)
+    one, several = _timings(
+        context, pipeline, (1, run.measure_batch), run.measure if seconds is None else seconds
+    )
     pipeline.close()
     context.timers.reset()  # none of this belongs to the next epoch's times
     return Appraisal(

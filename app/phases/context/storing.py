@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -25,13 +27,14 @@ def store_network(
     built: BuiltNetwork,
     metrics: dict,
     path: Path | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write a network with all that is needed to use it elsewhere; path: None is that of the phase's finished one.
 
-    weights: this rank's, of the shapes that the architecture says; no rank holds more than its own and one tensor of
-    another. Collective over: world.
+    more: what is kept beside the metrics. weights: this rank's, of the shapes that the architecture says; no rank holds
+    more than its own and one tensor of another. Collective over: world.
     """
-    extras: Tree = {"data": context.data.statistics.to_tree(), "metrics": metrics}
+    extras: Tree = {"data": context.data.statistics.to_tree(), "metrics": metrics, **more}
     path, provenance = path or context.folder.network(phase), context.provenance_of(phase)
     with _whole(context, weights, built) as all_weights:
         context.alone(lambda: write_network(path, all_weights, built.architecture, extras, provenance))
