@@ -39,14 +39,12 @@ def network_rows(tree: Mapping[str, Any], names: Collection[str] | None = None) 
     """The networks in the tree of a run.h5, those of the phases named or of all; metrics are those of the test part."""
     phases = _tables(tree.get("phases"))
     tested = _tested(phases)
-    found = []
-    for name, phase in phases.items():
-        stored = phase.get("appraisal", {})
-        if name in names if names is not None else "after" in stored:
-            quality = str(stored.get("quality", "accuracy"))
-            row = NetworkRow(name, str(phase.get("kind", "-")), quality, _appraisal(stored), tested.get(name, {}))
-            found.append(row)
-    return found
+    appraised = [name for name, phase in phases.items() if "after" in phase.get("appraisal", {})]
+    return [
+        _row(name, phases[name], tested.get(name, {}))
+        for name in (appraised if names is None else names)
+        if name in phases
+    ]
 
 
 def compared(rows: Sequence[NetworkRow]) -> list[str]:
@@ -121,6 +119,12 @@ def _table(rows: Sequence[NetworkRow], columns: Sequence[_Column]) -> list[str]:
         for column, width in zip(ruled, widths, strict=True)
     ]
     return ["  ".join(line).rstrip() for line in zip(*aligned, strict=True)]
+
+
+def _row(name: str, phase: Mapping[str, Any], metrics: Mapping[str, float]) -> NetworkRow:
+    stored = phase.get("appraisal", {})
+    quality = str(stored.get("quality", "accuracy"))
+    return NetworkRow(name, str(phase.get("kind", "-")), quality, _appraisal(stored), metrics)
 
 
 def _appraisal(stored: Mapping[str, Any]) -> Appraisal | None:
