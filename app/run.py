@@ -185,16 +185,6 @@ def _networks(context: Any) -> list[str]:
     return ["", *overview(network_rows(context.results.read(), made)), ""]
 
 
-def _networks(context: Any) -> list[str]:
-    """The networks of the run side by side; nothing for one alone. Collective over: none."""
-    made = [step.name for step in context.plan.phases if step.makes_network]
-    if not context.speaks or len(made) < 2:
-        return []
-    from app.report.networks import network_rows, overview
-
-    return ["", *overview(network_rows(context.results.read(), made)), ""]
-
-
 def _collect_again() -> None:
     """Garbage collection, off since the command began, comes back once all is imported."""
     gc.freeze()  # what is there stays; no later collection has to look at it

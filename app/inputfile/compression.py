@@ -1,11 +1,12 @@
 """The keys of the phases that make networks smaller: prune and distill."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from app.inputfile.kinds import Count, Name, PathText, Positive
-from app.inputfile.networks import Network
+from app.inputfile.networks import FUNCTION, Network
 from app.inputfile.training import Trains
 
 LayerName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -102,11 +103,14 @@ class Distill(Trains):
     teacher: Annotated[
         tuple[PathText, ...], Field(strict=False, min_length=1, max_length=64), BeforeValidator(_as_tuple)
     ] = Field(
+        examples=["train"],
         description='an earlier phase, a network file "FILE.h5" of another run, "file.py:function" of your own, or a'
         " list of these, which are averaged"
     )
     network: Name | None = Field(None, description="the student is the network of this earlier phase, a pruned one say")
-    student: Network | None = Field(None, description="or a new network: a table as [network]")
+    student: Network | None = Field(
+        None, examples=[{"kind": "mlp", "widths": [32]}], description="or a new network: a table as [network]"
+    )
     layers: Annotated[tuple[LayerName, ...], Field(strict=False, min_length=1)] | None = Field(
         None, description="or these layers of the (first) teacher, starting from its weights"
     )
@@ -127,4 +131,12 @@ class Distill(Trains):
         if len(given) != 1:
             what = " and ".join(given) + " are given" if given else "none is given"
             raise ValueError(f"one of network, student and layers says what the student is; {what}")
+        bad = [name for name in self.teacher if ".py:" in name and not re.fullmatch(FUNCTION, name)]
+        if bad:
+            raise ValueError(f'teacher = "{bad[0]}": a function of your own is named "file.py:function"')
         return self
+
+    @property
+    def used_hints(self) -> dict[str, str]:
+        """The hints that weigh anything."""
+        return self.hints if self.hint_weight else {}

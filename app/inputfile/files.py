@@ -2,10 +2,12 @@
 
 import difflib
 import glob
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from app.errors import InputError
 from app.inputfile.models import Input
+from app.inputfile.phases import Distill
 
 
 def data_files(given: Input, folder: Path) -> tuple[Path, ...]:
@@ -29,12 +31,25 @@ def data_files(given: Input, folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def network_file(given: Input, folder: Path) -> list[str]:
-    """Why the user's own network file is not there, as sentences."""
-    file, colon, _ = given.network.kind.rpartition(":")
-    if not colon or (folder / file).is_file():
-        return []
-    return [f'[network] kind = "{given.network.kind}": {folder / file} is not a file{_near(folder / file)}']
+def network_files(given: Input, folder: Path) -> list[str]:
+    """Why files of networks are not there, the user's own and those of other runs, as sentences."""
+    named = [(f'[network] kind = "{given.network.kind}"', given.network.kind)]
+    for phase in given.phase:
+        if isinstance(phase, Distill):
+            title = f'[[phase]] "{phase.name}"'
+            named += [(f'{title}: teacher = "{teacher}"', teacher) for teacher in phase.teacher]
+            if phase.student is not None:
+                named.append((f'{title}: student: kind = "{phase.student.kind}"', phase.student.kind))
+    missing = [(where, path) for where, path in _files(named, folder) if not path.is_file()]
+    return [f"{where}: {path} is not a file{_near(path)}" for where, path in missing]
+
+
+def _files(named: Iterable[tuple[str, str]], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Those of FILE.py:function and FILE.h5; other words name no file."""
+    for where, word in named:
+        file, colon, _ = word.rpartition(":")
+        if colon or word.endswith(".h5"):
+            yield where, folder / (file if colon else word)
 
 
 def _missing(entry: str, path: Path) -> str:

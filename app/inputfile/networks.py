@@ -16,6 +16,7 @@ from app.inputfile.kinds import (
 
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 USER = "file.py:function"
+FUNCTION = r"^.+\.py:[A-Za-z_]\w*$"
 
 
 class NetworkTable(Table):
@@ -101,7 +102,7 @@ class Transformer(NetworkTable):
 class UserNetwork(NetworkTable):
     """The user's own: (sample_shape, outputs, **options) -> nn.Module, or functions that make one layer each."""
 
-    kind: Annotated[PathText, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$")] = Field(
+    kind: Annotated[PathText, Field(pattern=FUNCTION)] = Field(
         description='"file.py:function", relative to this input file; an nn.Sequential can be cut by layer, and of a'
         " list (or dict by name) of functions that each make one layer a rank calls only its own"
     )
@@ -110,6 +111,12 @@ class UserNetwork(NetworkTable):
     def arguments(self) -> dict[str, Any]:
         """The user's options, as they are."""
         return dict(self.options)
+
+
+class Parts(NetworkTable):
+    """Some layers of another network, made by a phase: what they are is known when that one is read."""
+
+    kind: str
 
 
 def _kind(value: Any) -> str:

@@ -42,8 +42,10 @@ def _sentence(problem: dict[str, Any], raw: dict[str, Any], file: str) -> str:
     if kind == "missing":
         return f"{where}: {'the table' if not place.table else 'the key'} {key!r} is missing{_doc(place, key)}."
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        kinds = NETWORKS if "network" in problem["loc"] else PHASES
+        kinds = NETWORKS if {"network", "student"} & set(problem["loc"]) else PHASES
         given = context.get("tag")
+        if not isinstance(problem.get("input"), dict):
+            return f"{where}: {key} = {found}: expected a table{_doc(place, key)}."
         known = ", ".join(f'"{k}"' for k in kinds)
         if given in (None, "None"):
             return f"{where}: the key 'kind' is missing; one of {known}."
@@ -122,6 +124,10 @@ def _place(location: tuple[Any, ...], raw: dict[str, Any]) -> _Place:
         name = table.get("name") if isinstance(table, dict) else None
         kind = rest.pop(0) if rest and rest[0] in PHASES else None
         title = f'[[phase]] "{name}"' if isinstance(name, str) else f"[[phase]] number {number + 1}"
+        if rest and rest[0] == "student" and isinstance(table, dict) and isinstance(table.get("student"), dict):
+            rest.pop(0)
+            network = rest.pop(0) if rest and rest[0] in NETWORKS else None
+            return _Place(f"{title}: student", _dotted(rest), NETWORKS.get(str(network)))
         return _Place(title, _dotted(rest), PHASES.get(str(kind)))
     if head == "network" and isinstance(raw.get("network"), dict):
         kind = rest.pop(0) if rest and rest[0] in NETWORKS else None

@@ -50,6 +50,8 @@ def _key(name: str, field: FieldInfo, kind: str | None) -> str:
     text = f"{name} = {_toml(example if field.is_required() else field.default)}"
     if not field.is_required():
         text = f"# {text}" if field.default is not None else f"# {name} ="
+    if field.examples:
+        text = f"{name} = {_toml(field.examples[0])}"
     notes = [note for note in (field.description, _choices(field.annotation), _range(field)) if note]
     return f"{text:<34} # {'; '.join(notes)}"
 
@@ -63,7 +65,9 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, int) and value >= 1 << 20 and value % (1 << 20) == 0:
         return f'"{value >> 20} MiB"'
-    return "{}" if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
+    return str(value)
 
 
 def _choices(annotation: Any) -> str:

@@ -96,6 +96,7 @@ class Pipeline:
         self._overwriting = {number for number, chunk in chunks.items() if _overwrites(chunk)}
         self.inbox = inbox
         self.timers, self.trace = timers, trace
+        self.playing: Microbatch | None = None  # of the forward pass at work, for hooks of layers
 
     def evaluate(self, batch: Batch) -> Iterator[Outputs]:
         """Outputs of this replica's microbatches, in order, on the last stage; elsewhere nothing comes."""
@@ -120,6 +121,7 @@ class Pipeline:
 
     def forward(self, action: Action, microbatch: Microbatch, received: torch.Tensor | None) -> torch.Tensor:
         """A chunk's outputs; its inputs are the microbatch's own in the first chunk."""
+        self.playing = microbatch
         if received is None:
             assert microbatch.inputs is not None  # the first stage reads them
             received = microbatch.inputs.to(self.device, non_blocking=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from app.errors import InputError
 from app.inputfile.evaluation import ALL
 from app.inputfile.models import Input
-from app.inputfile.networks import NetworkTable
+from app.inputfile.networks import NetworkTable, Parts
 from app.inputfile.phases import NEW, AnyPhase, Distill, Evaluate, Prune, Train, Trains
+from app.plan.distillation import distill_notes, distill_problems, is_phase
 from app.plan.grid import Grid, grid_problems
 from app.plan.microbatches import load, microbatch_sizes
 from app.plan.pipelines.problems import pipeline_notes, pipeline_problems, unused_keys
@@ -94,6 +95,9 @@ def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
         if phase.name in done and finished.issuperset((*networks, *teachers)):
             finished.add(phase.name)  # what was made from a network that is made anew is made anew too
         table = _table(phase, networks, given, tables)
+        if isinstance(phase, Distill):
+            found = distill_problems(phase, table, tables.get(phase.teacher[0]), given)
+            problems += [f"{title}: {problem}" for problem in found]
         phases.append(PhasePlan(phase, networks, teachers, table, phase.name in finished))
         if phases[-1].makes_network:
             tables[phase.name] = table
@@ -109,13 +113,15 @@ def _table(phase: AnyPhase, networks: Sequence[str], given: Input, tables: Mappi
     """The table of the network that a phase works on."""
     if isinstance(phase, Distill) and phase.student is not None:
         return phase.student
+    if isinstance(phase, Distill) and phase.layers is not None:
+        return Parts(kind=f"layers of {phase.teacher[0]}")
     return tables.get(networks[0], given.network) if networks else given.network
 
 
 def _networks(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[tuple[str, ...], list[str]]:
     """The earlier phases whose networks `phase` starts from or evaluates."""
     if isinstance(phase, Distill):
-        if phase.layers is not None and _is_phase(phase.teacher[0]):
+        if phase.layers is not None and is_phase(phase.teacher[0]):
             return (phase.teacher[0],) if phase.teacher[0] in networks else (), []
         return _found("network", phase.network, phase, networks, names) if phase.network else ((), [])
     if isinstance(phase, Train) and phase.network == NEW:
@@ -144,13 +150,9 @@ def _evaluated(
 
 def _teachers(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[tuple[str, ...], list[str]]:
     """The earlier phases that a distill phase learns from; files and functions of the user are not among them."""
-    wanted = [name for name in phase.teacher if _is_phase(name)] if isinstance(phase, Distill) else []
+    wanted = [name for name in phase.teacher if is_phase(name)] if isinstance(phase, Distill) else []
     found = [_found("teacher", name, phase, networks, names) for name in wanted]
     return tuple(name for one, _ in found for name in one), [text for _, texts in found for text in texts]
-
-
-def _is_phase(teacher: str) -> bool:
-    return not (teacher.endswith(".h5") or ".py:" in teacher)
 
 
 def _found(
@@ -205,6 +207,8 @@ def _phase_notes(phase: AnyPhase, given: Input, grid: Grid) -> list[str]:
             f"{count} microbatches on {grid.replicas} replicas: the busiest has {load(count, grid.replicas):.2f} x"
             " the mean work; a number of microbatches that the replicas divide is faster."
         )
+    if isinstance(phase, Distill):
+        notes += distill_notes(phase, given)
     if phase.keep == "best" and not given.data.validation:
         notes.append("[data] validation = 0: the last network is kept, as there is nothing to choose the best by.")
     return notes

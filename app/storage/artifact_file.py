@@ -85,6 +85,16 @@ def read(path: Path, *, kind: str, keep: Keep | None = None) -> StoredTree:
             raise ArtifactError(f"{path}: its checksum is right, but Phalanx did not write it so: {error}") from error
 
 
+def stored_checksum(path: Path) -> str:
+    """The sha256 in a file's header, of all that follows; the file is not read. Raises ArtifactError as `read`."""
+    try:
+        with path.open("rb") as file:
+            start, size = file.read(header.SIZE), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be opened: {error.strerror}.") from error
+    return header.check_length(path, start, size).sha256
+
+
 @contextlib.contextmanager
 def opened(path: Path, *, kind: str | None = None) -> Iterator[tuple[Any, Header]]:
     """The h5py root group and the header of a checked file, read-only."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from app.errors import InputError
 from app.inputfile import models
 from app.inputfile.models import Input
-from app.inputfile.networks import Transformer
+from app.inputfile.networks import NETWORKS, Transformer
 from app.inputfile.phases import Evaluate, Trains
 from app.plan.costs import LayerCost, layer_costs
 from app.plan.grid import Grid
@@ -198,7 +198,7 @@ def costs_of(given: Input) -> tuple[LayerCost, ...] | None:
     outputs = given.data.classes
     if outputs is None and isinstance(network, Transformer) and network.tied:
         outputs = network.vocabulary
-    if shape is None or outputs is None or ".py:" in network.kind:
+    if shape is None or outputs is None or network.kind not in NETWORKS:
         return None
     return layer_costs(network.kind, network.arguments(), shape, outputs)
 
