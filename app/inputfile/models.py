@@ -136,6 +136,9 @@ class Data(Table):
     )
     validation: Fraction = Field(0.1, description="share of the samples held out to choose the best network")
     test: Fraction = Field(0.1, description="share of the samples held out for evaluate")
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+        None, description="which samples are held out; default [run] seed. With it runs of other seeds hold out the same"
+    )
     memory: Annotated[Bytes, Field(ge=1 << 16)] = Field(
         256 << 20, description="bytes a rank may hold of the data at once, at most"
     )
@@ -155,6 +158,11 @@ class Input(Table):
     data: Data
     network: Network
     phase: Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)]
+
+    @property
+    def split_seed(self) -> int:
+        """What decides which samples are held out."""
+        return self.run.seed if self.data.split_seed is None else self.data.split_seed
 
     @model_validator(mode="after")
     def _names(self) -> "Input":

@@ -43,7 +43,7 @@ def open_data(
     source = together(lambda: _open(given, files))
     for note in source.notes:
         log.warn(note)
-    split = Split(source.length, given.data.validation, given.data.test, given.run.seed)
+    split = Split(source.length, given.data.validation, given.data.test, given.split_seed)
     key = _key(given, source.fingerprint)
     if known is not None and known.get("key") == key:
         statistics = Statistics.from_tree(known["statistics"])
@@ -68,7 +68,7 @@ def _key(given: Input, fingerprint: str) -> str:
     """What the measured numbers depend on."""
     data = given.data
     parts = (fingerprint, data.inputs, data.targets, data.task, data.standardise, data.layout, data.validation)
-    return repr((*parts, data.test, given.run.seed, given.network.kind, _vocabulary(given), _per_position(given)))
+    return repr((*parts, data.test, given.split_seed, given.network.kind, _vocabulary(given), _per_position(given)))
 
 
 def _open(given: Input, files: Sequence[Path]) -> Source:
