@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,14 +87,27 @@ def _no_facts(_: Any) -> dict[str, str]:
 
 
 def _network_facts(file: Any) -> dict[str, str]:
-    weights = [dataset for _, dataset in _datasets(file.get("weights", {}))]
-    count = sum(dataset.size or 0 for dataset in weights)
-    facts = {"weights": f"{count:,} numbers in {len(weights)} tensors, {size_text(sum(map(_bytes, weights)))}"}
+    stored = _datasets(file.get("weights", {}))
+    weights: dict[str, dict[str, Any]] = defaultdict(dict)
+    for place, dataset in stored:
+        name, _, part = place.partition("/")
+        weights[name][part] = dataset
+    count, size = sum(map(_elements, weights.values())), size_text(sum(_bytes(dataset) for _, dataset in stored))
+    sparse = sum("shape" in parts for parts in weights.values())
+    words = f", {sparse} of them in compressed sparse rows" if sparse else ""
+    facts = {"weights": f"{count:,} numbers in {len(weights)} tensors{words}, {size}"}
     return (
         facts
         | _small_values(file.get("architecture", {}), "architecture")
         | _small_values(file.get("extras", {}), "extras")
     )
+
+
+def _elements(parts: dict[str, Any]) -> int:
+    """Of a weight: one dataset, or those of compressed sparse rows."""
+    if "shape" in parts:
+        return math.prod(int(size) for size in parts["shape"][()].ravel())
+    return sum(dataset.size or 0 for dataset in parts.values())
 
 
 def _checkpoint_facts(file: Any) -> dict[str, str]:

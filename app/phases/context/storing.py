@@ -14,10 +14,12 @@ from app.parallel.links import Links, Message
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork
 from app.storage.leaves import Later
-from app.storage.networks import write_network
+from app.storage.networks import Weight, write_network
+from app.storage.sparse import Csr, packed
 from app.storage.tree import Tree
 
 TAG = 0
+_Place = tuple[str, str]  # a weight and its part, "" for all of it
 
 
 def store_network(
@@ -43,34 +45,57 @@ def store_network(
 @contextmanager
 def _whole(
     context: Context, weights: Mapping[str, torch.Tensor], built: BuiltNetwork
-) -> Iterator[Mapping[str, torch.Tensor | Later]]:
-    """On rank 0 the tensors of all stages, in the order of the layers; the others send theirs meanwhile."""
+) -> Iterator[Mapping[str, Weight]]:
+    """On rank 0 the tensors of all stages, in the order of the layers; the others send theirs meanwhile.
+
+    Whether a weight takes fewer bytes in sparse form is for the stage to say that holds it.
+    """
     if context.plan.grid.stages == 1 or context.replica > 0:
         yield weights
         return
     stages = context.stage_group
-    described = stages.allgather([(name, tuple(tensor.shape), tensor.dtype) for name, tensor in weights.items()])
+    own = _parts(packed(weights, frozenset(built.architecture.get("sparse", ()))))
+    described = stages.allgather([(name, part, tuple(one.shape), one.dtype) for (name, part), one in own.items()])
     links = Links(stages, torch.device("cpu"))
     if stages.rank > 0:
-        for tensor in weights.values():
+        for tensor in own.values():
             links.send(tensor.cpu(), 0, TAG)
     order = {name: number for number, name in enumerate(built.names)}
     all_of_them = [
-        (name, Message(stage, TAG, shape, dtype)) for stage, own in enumerate(described) for name, shape, dtype in own
+        ((name, part), Message(stage, TAG, shape, dtype))
+        for stage, held in enumerate(described)
+        for name, part, shape, dtype in held
     ]
-    all_of_them.sort(key=lambda one: order[one[0].partition(".")[0]])
+    all_of_them.sort(key=lambda one: order[one[0][0].partition(".")[0]])
     coming = deque(message for _, message in all_of_them if message.stage > 0)
     fetch = partial(_fetch, coming, links)
-    found: dict[str, torch.Tensor | Later] = {}
-    for name, message in all_of_them if stages.rank == 0 else ():
-        found[name] = Later(message.shape, message.dtype, fetch) if message.stage else weights[name]
+    parts: dict[_Place, torch.Tensor | Later] = {}
+    for place, message in all_of_them if stages.rank == 0 else ():
+        parts[place] = Later(message.shape, message.dtype, fetch) if message.stage else own[place]
     try:
-        yield found
+        yield _joined(parts)
     finally:
         with context.watchdog.operation("gathering of the network"):
             while stages.rank == 0 and coming:  # writing has failed; the others must not wait for ever
                 fetch()
             links.close()
+
+
+def _parts(weights: Mapping[str, torch.Tensor | Csr]) -> dict[_Place, torch.Tensor]:
+    """The tensors one by one, those of a sparse weight with the names of its parts."""
+    found: dict[_Place, torch.Tensor] = {}
+    for name, weight in weights.items():
+        parts = weight._asdict() if isinstance(weight, Csr) else {"": weight}
+        found |= {(name, part): one for part, one in parts.items()}
+    return found
+
+
+def _joined(parts: Mapping[_Place, torch.Tensor | Later]) -> dict[str, Weight]:
+    """The inverse of `_parts`."""
+    found: dict[str, dict[str, torch.Tensor | Later]] = {}
+    for (name, part), one in parts.items():
+        found.setdefault(name, {})[part] = one
+    return {name: own[""] if "" in own else Csr(**own) for name, own in found.items()}
 
 
 def _fetch(coming: deque[Message], links: Links) -> torch.Tensor:
