@@ -22,11 +22,15 @@ class Shortened(NamedTuple):
 
 
 class Sized(NamedTuple):
-    """A tensor: its shape, and the multiply-adds of a sample that each of its numbers takes part in."""
+    """A tensor: its shape, and the operations of a sample that each of its numbers takes part in.
+
+    stored: whether its numbers are parameters; not where only operations are counted.
+    """
 
     tensor: str
     shape: tuple[int, ...]
     uses: int
+    stored: bool = True
 
 
 class Group(NamedTuple):
@@ -40,7 +44,7 @@ class Group(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Of a whole network: multiply-adds of a sample, numbers in its tensors, units."""
+    """Of a whole network: operations of a sample (two a multiply-add), parameters, units."""
 
     operations: int
     parameters: int
@@ -78,7 +82,8 @@ def totals(groups: Sequence[Group], sizes: Sequence[Sized], kept: Sequence[int])
             gone[dim.tensor, dim.dim] = gone.get((dim.tensor, dim.dim), 0) + (group.units - count) * dim.each
     numbers = [prod(n - gone.get((one.tensor, d), 0) for d, n in enumerate(one.shape)) for one in sizes]
     operations = sum(one.uses * count for one, count in zip(sizes, numbers, strict=True))
-    return Totals(operations, sum(numbers), sum(kept))
+    stored = sum(count for one, count in zip(sizes, numbers, strict=True) if one.stored)
+    return Totals(operations, stored, sum(kept))
 
 
 def choose(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.inputfile.models import Input
-from app.inputfile.phases import Trains
+from app.inputfile.phases import Prune, Trains
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
 from app.plan.pipelines import schedules
@@ -92,7 +92,7 @@ def _phase_lines(plan: Plan) -> list[str]:
 def _rank_lines(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None) -> list[str]:
     count = len(microbatch_sizes(phase.batch_size, phase.microbatch))
     lines = [
-        f"{phase.name}: {phase.epochs} epochs, batches of {phase.batch_size} = {count} microbatches of"
+        f"{phase.name}: {_before_training(phase)}{phase.epochs} epochs, batches of {phase.batch_size} = {count} microbatches of"
         f" {phase.microbatch}, {loss_of(phase, plan.input.data.task)}, {phase.optimizer}",
     ]
     layout = _layout(plan, phase, layers)
@@ -105,6 +105,17 @@ def _rank_lines(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None) -
         costs = "" if layout is None or layers is None else _replica_costs(phase, layers, layout, len(mine), one)
         lines.append(f"  {who}: microbatches {shown} of each batch{costs}")
     return lines if one else lines + _pipeline_lines(plan, phase, layers, layout)
+
+
+def _before_training(phase: Trains) -> str:
+    """What else the phase does, as the beginning of a sentence."""
+    if not isinstance(phase, Prune):
+        return ""
+    what = phase.target if phase.units == "channels" else "connections"
+    share = f"{phase.share:.0%} of the {what} go" if phase.share else "what went to zero goes"
+    penalised = f"{phase.penalty_epochs} epochs with a penalty, " if phase.method == "sparsity" else ""
+    rounds = f" in {phase.rounds} rounds of {phase.growth} growth" if phase.rounds > 1 else ""
+    return f"{penalised}{share} by {phase.method}{rounds}, then "
 
 
 def _layout(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None) -> Layout | None:

@@ -1,6 +1,7 @@
 """Single connections: which weights become zero, over all layers or within each; and patterns such as 2:4."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -14,7 +15,9 @@ Sum = Callable[[np.ndarray], None]  # adds an int64 array over the stages, in pl
 def prunable(network: nn.Module, left: Collection[str]) -> dict[str, nn.Parameter]:
     """Weights of linear and convolutional layers by full name, without those `left` and those used twice."""
     kinds = (nn.Linear, _ConvNd)
-    named = {f"{name}.weight": module.weight for name, module in network.named_modules() if isinstance(module, kinds)}
+    named: dict[str, Any] = {
+        f"{name}.weight": module.weight for name, module in network.named_modules() if isinstance(module, kinds)
+    }
     uses = [id(p) for module in network.modules() for p in module._parameters.values() if p is not None]
     return {name: weight for name, weight in named.items() if name not in left and uses.count(id(weight)) == 1}
 

@@ -23,12 +23,17 @@ SAMPLES = 2
 
 
 class Found(NamedTuple):
-    """The groups of a network; names of those that cannot be cut; (shape, multiply-adds of a number) by tensor."""
+    """The groups of a network; names of those that cannot be cut; the shapes of all tensors.
+
+    uses: operations of a sample that each number of a tensor takes part in, a multiplication and an addition each time.
+    products: of each head by the name of its group, operations that no tensor takes part in: of attention itself.
+    """
 
     groups: tuple[UnitGroup, ...]
     refused: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     uses: dict[str, int]
+    products: dict[str, int]
 
 
 def find_groups(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dtype) -> Found:
@@ -53,7 +58,7 @@ def _found(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dt
     network = _built(layers, device)
     samples = torch.zeros((SAMPLES, *sample_shape), dtype=dtype, device=device)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    uses = _uses(network, samples)
+    uses, products = _operations(network, samples)
     found, refused = [], []
     for group in [*_dependent(network, samples), *_heads(network)]:
         if not any(member.enters for member in group.members):
@@ -63,7 +68,7 @@ def _found(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dt
         else:
             refused.append(group.name)
     found.sort(key=lambda group: group.name)
-    return Found(tuple(found), tuple(refused), shapes, uses)
+    return Found(tuple(found), tuple(refused), shapes, uses, products)
 
 
 def _built(layers: Sequence[Layer], device: torch.device) -> nn.Sequential:
@@ -181,19 +186,24 @@ def _can_go(
         return False
 
 
-def _uses(network: nn.Sequential, samples: Tensor) -> dict[str, int]:
-    """Multiply-adds of a sample that each number of a weight takes part in, by tensor: its output positions."""
-    found: dict[str, int] = {}
+def _operations(network: nn.Sequential, samples: Tensor) -> tuple[dict[str, int], dict[str, int]]:
+    """`uses` and `products` of what is found."""
+    uses: dict[str, int] = {}
+    products: dict[str, int] = {}
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, _: Any, output: Tensor) -> None:
+            if isinstance(module, Attention):  # queries with keys, and what comes of it with values
+                products[f"{name}.heads"] = 2 * 2 * output.shape[1] ** 2 * module.head_width
+                return
             features = output.shape[1] if isinstance(module, nn.modules.conv._ConvNd) else output.shape[-1]
-            found[name] = found.get(name, 0) + output.numel() // (features * SAMPLES)
+            positions = output.numel() // (features * SAMPLES)
+            uses[f"{name}.weight"] = uses.get(f"{name}.weight", 0) + 2 * positions
 
         return hook
 
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    named = [(f"{name}.weight", module) for name, module in network.named_modules() if isinstance(module, kinds)]
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, Attention)
+    named = [(name, module) for name, module in network.named_modules() if isinstance(module, kinds)]
     handles = [module.register_forward_hook(note(name)) for name, module in named]
     try:
         with torch.no_grad(), torch.random.fork_rng([]):
@@ -201,4 +211,4 @@ def _uses(network: nn.Sequential, samples: Tensor) -> dict[str, int]:
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return uses, products

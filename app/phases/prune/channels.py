@@ -28,6 +28,7 @@ from app.phases.context.reading import read_batches, sum_of
 from app.phases.prune.result import CutResult, Place
 from app.plan import pruning
 from app.plan.plan import LOSSES_OF
+from app.plan.show import operations_text
 from app.report.progress import Progress
 from app.storage.tree import Tree
 
@@ -86,9 +87,7 @@ class _Work:
             ).on_every_rank()
         round_to = multiple_of_widths(context.device) if phase.round_to == "auto" else phase.round_to
         self.plan = [_planned(group, round_to, phase.most, self.found) for group in self.groups]
-        self.sizes = [
-            pruning.Sized(name, shape, self.found.uses.get(name, 0)) for name, shape in self._own_shapes().items()
-        ]
+        self.sizes = self._all_sizes()
 
     def gather(self, value: Any) -> list[Any]:
         """Every stage's value. Collective over: pipeline."""
@@ -129,12 +128,16 @@ class _Work:
             raise InputError(*problems).on_every_rank() from None
 
     def zeros(self) -> list[list[int]]:
-        """The units that went to zero. Collective over: pipeline."""
-        if self.phase.penalty == "scale":
-            return pruning.zeros(
-                self.plan, [one.tolist() for one in scores.scales(self.groups, _weights(self.built), self.gather)]
-            )
-        return pruning.zeros(self.plan, [one.tolist() for one in self._sizes()])
+        """The units that went to zero. Collective over: pipeline. Raises InputError where nothing else is left."""
+        by_scale = self.phase.penalty == "scale"
+        found = scores.scales(self.groups, _weights(self.built), self.gather) if by_scale else self._sizes()
+        empty = [group.name for group, one in zip(self.groups, found, strict=True) if not (one > 0).any()]
+        if empty:
+            raise InputError(
+                f'[[phase]] "{self.phase.name}": strength = {self.phase.strength} drove every unit of'
+                f" {', '.join(empty[:3])} to zero; give less, or fewer penalty_epochs."
+            ).on_every_rank()
+        return pruning.zeros(self.plan, [one.tolist() for one in found])
 
     def totals(self, removed: Sequence[Sequence[int]] | None = None) -> pruning.Totals:
         """What the network costs without these units."""
@@ -178,14 +181,17 @@ class _Work:
         dtype = torch.int64 if data.transform.tokens else torch.float32
         return find_groups(build.from_architecture(self.built.architecture), data.sample_shape, dtype)
 
-    def _own_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Without running statistics and with a tied parameter once."""
+    def _all_sizes(self) -> list[pruning.Sized]:
+        """Of all tensors but running statistics; the numbers of a tied parameter count where its owner is."""
+        found, ties = self.found, self.built.ties
         buffers = ("running_mean", "running_var", "num_batches_tracked")
-        return {
-            name: shape
-            for name, shape in self.found.shapes.items()
-            if not name.endswith(buffers) and (name not in self.built.ties or name in self.found.uses)
-        }
+        sizes = [
+            pruning.Sized(name, shape, found.uses.get(name, 0), name not in ties)
+            for name, shape in found.shapes.items()
+            if not name.endswith(buffers)
+        ]
+        units = {group.name: group.units for group in found.groups}
+        return sizes + [pruning.Sized(name, (units[name],), uses, False) for name, uses in found.products.items()]
 
     def _sizes(self) -> Scores:
         """Root mean square of each unit's numbers. Collective over: pipeline."""
@@ -266,8 +272,8 @@ def _stays(group: UnitGroup, layers: Sequence[str]) -> bool:
 
 
 def _planned(group: UnitGroup, round_to: int, most: float, found: Found) -> pruning.Group:
-    tensors = [member for member in group.members if member.tensor in found.shapes]
-    dims = tuple(pruning.Shortened(m.tensor, m.dim, m.places.shape[1]) for m in tensors)
+    dims = tuple(pruning.Shortened(m.tensor, m.dim, m.places.shape[1]) for m in group.members)
+    dims += (pruning.Shortened(group.name, 0, 1),) * (group.name in found.products)
     fewest = max(1, -(-group.units * round(1000 * (1 - most)) // 1000))
     return pruning.Group(group.name, group.units, pruning.multiple_of(group.units, group.width, round_to), fewest, dims)
 
@@ -283,10 +289,9 @@ def _plain(shapes: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
 
 
 def _sentence(phase: Prune, before: pruning.Totals, after: pruning.Totals, dense: Mapping[str, float]) -> str:
-    parts = [
-        f"{name} {getattr(before, name):,} -> {getattr(after, name):,}"
-        for name in ("operations", "parameters", "units")
-    ]
-    target = phase.target
-    gone = 1 - getattr(after, target) / dense[f"dense_{target}"]
-    return f"{', '.join(parts)}; {gone:.1%} of the {target} are gone"
+    gone = 1 - getattr(after, phase.target) / dense[f"dense_{phase.target}"]
+    return (
+        f"operations {operations_text(before.operations)} -> {operations_text(after.operations)}, parameters"
+        f" {before.parameters:,} -> {after.parameters:,}, units {before.units:,} -> {after.units:,};"
+        f" {gone:.1%} of the {phase.target} are gone"
+    )
