@@ -8,10 +8,12 @@ from app.errors import InputError
 from app.inputfile.phases import Evaluate
 from app.learning.evaluation import evaluate
 from app.learning.losses import loss
+from app.networks.sparse import running_sparse
 from app.phases.context import Context
 from app.phases.context.networks import stored_network
 from app.phases.context.pipelines import make_pipeline
 from app.phases.context.reading import announce_reading, metrics_of, read_batches, sum_of
+from app.phases.context.thinned import say_sparse
 from app.plan.microbatches import steps_per_epoch
 from app.plan.plan import LOSSES_OF, PhasePlan
 from app.report.networks import NetworkRow, compared, network_rows
@@ -51,7 +53,10 @@ def _metrics(context: Context, phase: Evaluate, network: str, several: bool) -> 
     pipeline = make_pipeline(context, built, loss(LOSSES_OF[given.data.task][0]))
     steps = steps_per_epoch(context.data.split.count(phase.part), phase.batch_size)
     title = f"{phase.name} {network}" if several else phase.name
-    with Progress(context.log, title, steps=steps, every_s=given.run.log_seconds) as progress:
+    with (
+        Progress(context.log, title, steps=steps, every_s=given.run.log_seconds) as progress,
+        running_sparse(pipeline.chunks.values(), built.sparse, bf16=pipeline.bf16) as layers,
+    ):
         found = evaluate(
             pipeline,
             read_batches(context, phase, phase.part),
@@ -59,6 +64,7 @@ def _metrics(context: Context, phase: Evaluate, network: str, several: bool) -> 
             sum_of(context, "sum of metrics"),
             lambda batch: progress.update(0, batch.step, batch.size),
         )
+    say_sparse(context, built, layers)
     pipeline.close()
     return found
 

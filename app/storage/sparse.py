@@ -43,11 +43,11 @@ def packed_bytes(weights: Mapping[str, torch.Tensor], sparse: Collection[str]) -
 
 
 def pack(weight: torch.Tensor) -> Csr:
-    """A weight of 2 dims or more; an element whose bits are not all 0 is kept, so that -0.0 comes back as it was."""
+    """A weight of 2 dims or more. It comes back bit for bit, but -0.0, a masked negative number, comes back as 0.0."""
     import torch
 
     matrix = weight.detach().cpu().contiguous().view(len(weight), -1)
-    rows, columns = torch.nonzero(_bits(matrix), as_tuple=True)
+    rows, columns = torch.nonzero(matrix, as_tuple=True)
     pointers = torch.zeros(len(matrix) + 1, dtype=torch.int64)
     pointers[1:] = torch.bincount(rows, minlength=len(matrix)).cumsum(0)
     return Csr(matrix[rows, columns], columns.int(), pointers, torch.tensor(weight.shape))
@@ -90,13 +90,5 @@ def _sparse_bytes(weight: torch.Tensor) -> float:
 
     if weight.dim() < 2 or not weight.numel() or weight.numel() // len(weight) > _WIDEST:
         return math.inf
-    kept = int(torch.count_nonzero(_bits(weight.detach())))
+    kept = int(torch.count_nonzero(weight.detach()))
     return kept * (weight.element_size() + _COLUMN) + (len(weight) + 1 + weight.dim()) * _POINTER
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """The elements as integers of the same size; complex numbers as they are."""
-    import torch
-
-    integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return tensor if tensor.is_complex() else tensor.contiguous().view(integers[tensor.element_size()])

@@ -11,10 +11,12 @@ from app.learning.latency import NOTHING, Timing, time_forward
 from app.learning.losses import loss
 from app.learning.pipeline import Pipeline
 from app.networks.shapes import operations_of_sample
+from app.networks.sparse import running_sparse
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork
 from app.phases.context.pipelines import make_pipeline
 from app.phases.context.reading import metrics_of, read_batches, sum_of
+from app.phases.context.thinned import say_sparse
 from app.plan.plan import LOSSES_OF
 from app.report.appraisal import Appraisal, lines
 from app.storage.networks import stored_bytes
@@ -42,11 +44,12 @@ def appraise(
     """
     run = context.plan.input.run
     pipeline = make_pipeline(context, built, loss(LOSSES_OF[context.plan.input.data.task][0]))
-    found = _validation(context, phase, pipeline)
     counts = _counts(context, pipeline, built)
-    one, several = _timings(
-        context, pipeline, (1, run.measure_batch), run.measure if seconds is None else seconds
-    )
+    with running_sparse(pipeline.chunks.values(), built.sparse, bf16=pipeline.bf16) as layers:
+        found = _validation(context, phase, pipeline)
+        seconds = run.measure if seconds is None else seconds
+        one, several = _timings(context, pipeline, (1, run.measure_batch), seconds)
+    say_sparse(context, built, layers)
     pipeline.close()
     context.timers.reset()  # none of this belongs to the next epoch's times
     return Appraisal(
@@ -86,11 +89,10 @@ def _counts(context: Context, pipeline: Pipeline, built: BuiltNetwork) -> _Count
     """Summed over the stages. Collective over: pipeline."""
     # One that is tied counts where its owner is.
     own = [p.detach() for name, p in built.network.named_parameters() if name not in built.ties]
-    sparse = frozenset(built.architecture.get("sparse", ()))
     counts = _Counts(
         sum(parameter.numel() for parameter in own),
         sum(int(torch.count_nonzero(parameter)) for parameter in own),
-        stored_bytes(built.network.state_dict(), sparse),
+        stored_bytes(built.network.state_dict(), built.sparse),
         sum(
             operations_of_sample(chunk, pipeline.entering[number], context.device)
             for number, chunk in pipeline.chunks.items()

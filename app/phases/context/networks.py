@@ -35,6 +35,11 @@ class BuiltNetwork(NamedTuple):
     ties: Mapping[str, str]
     masks: Mapping[str, torch.Tensor]
 
+    @property
+    def sparse(self) -> frozenset[str]:
+        """Names of the parameters that have single connections removed, of all layers."""
+        return frozenset(self.architecture.get("sparse", ()))
+
     def chunks(self, held: Sequence[int]) -> dict[int, nn.Sequential]:
         """The modules of each of this rank's chunks."""
         found: dict[int, nn.Sequential] = {}
