@@ -92,8 +92,8 @@ def _phase_lines(plan: Plan) -> list[str]:
 def _rank_lines(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None) -> list[str]:
     count = len(microbatch_sizes(phase.batch_size, phase.microbatch))
     lines = [
-        f"{phase.name}: {_before_training(phase)}{phase.epochs} epochs, batches of {phase.batch_size} = {count} microbatches of"
-        f" {phase.microbatch}, {loss_of(phase, plan.input.data.task)}, {phase.optimizer}",
+        f"{phase.name}: {_before_training(phase)}{phase.epochs} epochs, batches of {phase.batch_size} = {count}"
+        f" microbatches of {phase.microbatch}, {loss_of(phase, plan.input.data.task)}, {phase.optimizer}",
     ]
     layout = _layout(plan, phase, layers)
     one = plan.grid.stages == 1

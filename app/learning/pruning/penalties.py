@@ -113,7 +113,9 @@ def _scale_(group: UnitGroup, tensors: Mapping[str, Tensor], factors: np.ndarray
     changed = np.flatnonzero(factors != 1)
     if not len(changed):
         return
-    for member in _here(group, tensors):
+    # A tied parameter has two names in one group and is one tensor where one stage holds both.
+    here = {(tensors[member.tensor].data_ptr(), member.dim): member for member in _here(group, tensors)}
+    for member in here.values():
         tensor = tensors[member.tensor]
         along = np.ones(tensor.shape[member.dim])
         along[member.places[changed]] = factors[changed, None]
