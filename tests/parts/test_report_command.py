@@ -1,13 +1,16 @@
-"""`phalanx report FOLDER`: pictures and tables of the traces of a run folder."""
+"""`phalanx report FOLDER`: pictures and tables of the traces and networks of a run folder."""
 
 import pytest
 
 from app.cli import main
 from app.plan.grid import Grid
+from app.report.appraisal import Appraisal
 from app.report.chrome import to_json
 from app.report.timeline import on_one_clock
 from app.report.trace import Event
+from app.storage.artifact_file import Provenance
 from app.storage.progress import RunProgress, write_progress
+from app.storage.results import Results
 from app.storage.run_folder import RunFolder
 
 
@@ -26,6 +29,13 @@ def record(folder, name):
     )
     folder.traces.mkdir(exist_ok=True)
     (folder.traces / f"{name}.json").write_bytes(to_json(made))
+
+
+def appraise(folder, *names):
+    found = Appraisal(1000, 1000, 4000, 2000, 0.001, 0.004, 16, 4000.0, float("nan"), 0.1, 0.9)
+    table = {"kind": "train", "appraisal": {"quality": "accuracy", "after": found._asdict()}}
+    provenance = Provenance("phalanx", "0.1.0", "", "1", "")
+    Results(folder.results).update({"phases": dict.fromkeys(names, table)}, provenance)
 
 
 def report(folder, capsys):
@@ -52,9 +62,14 @@ def test_what_the_command_made_goes_with_a_fresh_start(folder, capsys):
     record(folder, "teacher")
     report(folder, capsys)
     (folder.report / "timeline-mine.png").write_bytes(b"\x89PNG\r\n\x1a\n of somebody else")
+    (folder.report / "networks.png").write_bytes(b"\x89PNG\r\n\x1a\n of somebody else")
     (folder.traces / "mine.json").write_text('{"traceEvents": []}')
     folder.clear()
-    assert sorted(path.name for path in folder.path.glob("*/*")) == ["mine.json", "timeline-mine.png"]
+    assert sorted(path.name for path in folder.path.glob("*/*")) == [
+        "mine.json",
+        "networks.png",
+        "timeline-mine.png",
+    ]
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -67,10 +82,33 @@ def test_a_folder_of_no_run(tmp_path, capsys, exists):
     assert err.startswith(f"{path}: is no run folder: found neither progress.json nor run.h5 in it. What to try: ")
 
 
-def test_a_run_without_traces(folder, capsys):
+def test_networks_without_traces(folder, capsys):
+    appraise(folder, "teacher", "student")
+    code, out, err = report(folder, capsys)
+    assert (code, err) == (0, "")
+    assert [path.name for path in folder.report.iterdir()] == ["networks.png"]
+    assert (folder.report / "networks.png").read_bytes().startswith(b"\x89PNG")
+    lines = out.splitlines()
+    assert lines[0] == str(folder.report / "networks.png")
+    assert [line.split()[0] for line in lines[3:]] == ["teacher", "student"]
+
+
+def test_traces_and_networks(folder, capsys):
+    record(folder, "teacher")
+    appraise(folder, "teacher")
+    code, out, err = report(folder, capsys)
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in folder.report.iterdir()) == ["networks.png", "timeline-teacher.png"]
+    assert "bubble: measured" in out
+    assert "1,000" in out
+    folder.clear()
+    assert not folder.report.exists()
+
+
+def test_a_run_without_traces_and_networks(folder, capsys):
     code, out, err = report(folder, capsys)
     assert (code, out) == (2, "")
-    assert f"{folder.path}: has no traces" in err
+    assert f"{folder.path}: has no traces and no networks" in err
     assert "[run] trace = 5, or --set run.trace=5" in err
     assert not folder.report.exists()
 

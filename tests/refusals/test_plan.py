@@ -23,6 +23,28 @@ MISTAKES = {
     ),
     "own network": (LAST, f'{LAST}network = "test-of-first"\n', "'test-of-first'", "comes later"),
     "unknown network": (LAST, f'{LAST}network = "frist"\n', "no earlier phase has that name", "did you mean 'first'?"),
+    "unknown network in a list": (
+        LAST,
+        f'{LAST}network = ["first", "secnd"]\n',
+        "network = 'secnd'",
+        "no earlier phase has that name",
+        "networks so far: first",
+    ),
+    "all networks, and there are none": (
+        '[[phase]]\nkind = "train"\nname = "first"\nepochs = 1\nbatch_size = 40\nmicrobatch_size = 10\n\n[[phase]]\n',
+        '[[phase]]\nnetwork = "all"\n',
+        "evaluate needs a network",
+        "put a train phase before it",
+    ),
+    "a network twice": (LAST, f'{LAST}network = ["first", "first"]\n', "network", "'first' comes twice"),
+    "no network in a list": (LAST, f"{LAST}network = []\n", "network", 'a list of names, or "all"'),
+    "networks that are no names": (LAST, f"{LAST}network = [1]\n", "network", 'a list of names, or "all"'),
+    "a phase called all": (
+        'name = "first"\n',
+        'name = "all"\n',
+        "a phase cannot be called 'all'",
+        "the networks of all phases before",
+    ),
     "network of an evaluate phase": (
         LAST,
         f'{LAST}{SECOND}network = "test-of-first"\n',
