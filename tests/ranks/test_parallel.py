@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import time
 
 import numpy as np
 import pytest
@@ -233,3 +234,15 @@ def test_auto_takes_shared_memory_on_one_host(group):
     assert engine.name == ("none" if group.size == 1 else "mpi")
     assert group.size == 1 or "shared memory" in engine.reason
     engine.close()
+
+
+def test_who_waits_asleep_leaves_after_the_last_and_uses_no_core(group):
+    if group.rank == group.size - 1:
+        time.sleep(0.3)
+    begun, used = time.perf_counter(), time.process_time()
+    group.barrier_asleep()
+    waited, computed = time.perf_counter() - begun, time.process_time() - used
+    everyone = group.allgather((waited, computed))
+    for waited, computed in everyone[:-1]:
+        assert waited > 0.2
+        assert computed < 0.5 * waited
