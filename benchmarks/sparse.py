@@ -34,16 +34,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
     args = parser.parse_args()
     ratios: dict[str, Ratio] = {}
-    print(f"{'threads':>7} {'out x in':>10} {'zeros':>6} {'rows':>5} {'dense us':>9} {'sparse/dense':>13} {'quartiles':>14}  rule")
+    print("threads   out x in  zeros  rows  dense us  sparse/dense      quartiles  rule")
     for threads, size, zeros, rows in product(args.threads, args.sizes, args.zeros, args.rows):
         torch.set_num_threads(threads)
         found, dense_s, chosen = case(size, zeros, rows, args.rounds)
         ratios[f"{threads} threads, {size}, {zeros:.0%} zeros, {rows} rows"] = found
-        spread = f"{found.lower:6.2f} - {found.upper:.2f}"
-        judged = ("sparse" if chosen else "dense") + ("" if chosen == (found.median < 1) else ", slower")
-        print(f"{threads:7} {size:>10} {zeros:6.0%} {rows:5} {1e6 * dense_s:9.0f} {found.median:13.2f} {spread:>14}  {judged}", flush=True)
+        print(f"{threads:7} {size:>10} {zeros:6.0%} {rows:5} {row(found, dense_s, chosen)}", flush=True)
     print()
     print(last_line("sparse", ratios, {"torch": torch.__version__}))
+
+
+def row(found: Ratio, dense_s: float, chosen: bool) -> str:
+    """The end of a line of the table: what was found, and what the rule says of it."""
+    spread = f"{found.lower:6.2f} - {found.upper:.2f}"
+    judged = ("sparse" if chosen else "dense") + ("" if chosen == (found.median < 1) else ", slower")
+    return f"{1e6 * dense_s:9.0f} {found.median:13.2f} {spread:>14}  {judged}"
 
 
 @torch.inference_mode()

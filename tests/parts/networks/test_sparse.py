@@ -47,7 +47,11 @@ def test_the_rule_looks_at_size_rows_and_zeros():
     assert not pays(small, 0.99, 64)
     assert not pays(large.double(), 0.99, 64)
     assert not pays(torch.empty(1024, 1024, device="meta"), 0.99, 64)
-    assert all(one.zeros >= 0.9 for one in PAYS), "no sparse product of this machine was faster with fewer zeros"
+    assert pays(large, 0.9, 64)
+    assert not pays(large, 0.9, 256)
+    assert not pays(large, 0.99, 1)
+    assert pays(torch.empty(2048, 2048), 0.95, 1)
+    assert all(one.zeros > 0.85 for one in PAYS), "no sparse product was faster with fewer zeros"
 
 
 class Own(nn.Module):
