@@ -4,6 +4,7 @@ The dependencies are found by torch-pruning (Fang et al., DepGraph: Towards Any 
 tensors without memory: no rank holds the whole network for it.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,14 +27,16 @@ class Found(NamedTuple):
     """The groups of a network; names of those that cannot be cut; the shapes of all tensors.
 
     uses: operations of a sample that each number of a tensor takes part in, a multiplication and an addition each time.
-    products: of each head by the name of its group, operations that no tensor takes part in: of attention itself.
+    products: by the name of a group of heads, how many there are, and the operations of each that no tensor takes part
+    in: of attention itself. aliases: names of tensors that an earlier name has already.
     """
 
     groups: tuple[UnitGroup, ...]
     refused: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     uses: dict[str, int]
-    products: dict[str, int]
+    products: dict[str, tuple[int, int]]
+    aliases: frozenset[str]
 
 
 def find_groups(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dtype) -> Found:
@@ -59,16 +62,19 @@ def _found(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dt
     samples = torch.zeros((SAMPLES, *sample_shape), dtype=dtype, device=device)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     uses, products = _operations(network, samples)
+    same = _same_tensors(network)
     found, refused = [], []
     for group in [*_dependent(network, samples), *_heads(network)]:
-        if not any(member.enters for member in group.members):
-            continue  # the network's outputs
-        if _can_go(layers, group, shapes, samples, network):
+        if not any(member.enters for member in group.members) or group.units == 1:
+            continue  # the network's outputs; the last of its kind
+        group = _with_other_names(group, same, network)
+        if _can_go(layers, group, shapes, samples, network) and _cut_alike(group, same):
             found.append(group)
         else:
             refused.append(group.name)
     found.sort(key=lambda group: group.name)
-    return Found(tuple(found), tuple(refused), shapes, uses, products)
+    aliases = frozenset(name for names in same.values() for name in names if name != names[0])
+    return Found(tuple(found), tuple(refused), shapes, uses, products, aliases)
 
 
 def _built(layers: Sequence[Layer], device: torch.device) -> nn.Sequential:
@@ -93,9 +99,7 @@ def _dependent(network: nn.Sequential, samples: Tensor) -> Iterator[UnitGroup]:
         if root in inside:
             continue
         members = [one for item in found for one in _members(item, names, graph)]
-        group = _group(names[root], len(found[0].idxs), members, network)
-        if group is not None:
-            yield group
+        yield _group(names[root], len(found[0].idxs), members, network)
 
 
 def _members(item: Any, names: Mapping[Any, str], graph: Any) -> Iterator[tuple[str, int, dict[int, list[int]], bool]]:
@@ -128,28 +132,38 @@ def _members(item: Any, names: Mapping[Any, str], graph: Any) -> Iterator[tuple[
 
 def _group(
     name: str, width: int, members: Sequence[tuple[str, int, dict[int, list[int]], bool]], network: nn.Sequential
-) -> UnitGroup | None:
-    """The group with units that keep group normalisations whole; None where members differ in what they need."""
+) -> UnitGroup:
+    """The group with units that keep group normalisations whole; without units where none can be told apart."""
     sets = _units(width, members, network)
     found: dict[tuple[str, int], Member] = {}
     for tensor, dim, places, enters in members:
         rows = [[index for root in roots for index in places.get(root, ())] for roots in sets]
-        if len({len(row) for row in rows}) != 1:
-            return None
+        if len({len(row) for row in rows}) != 1 or not _whole_groups(rows, tensor, network):
+            sets, rows = [], [[]]
         found[tensor, dim] = Member(tensor, dim, np.array(rows, np.int64), enters)
-    return UnitGroup(name, len(sets), width // len(sets), tuple(found.values()))
+    return UnitGroup(name, len(sets), width // max(1, len(sets)), tuple(found.values()))
 
 
 def _units(
     width: int, members: Sequence[tuple[str, int, dict[int, list[int]], bool]], network: nn.Sequential
 ) -> list[list[int]]:
-    """The root indices of each unit: single ones, or runs as long as the longest group of a normalisation."""
-    run = 1
-    for tensor, _, _, _ in members:
-        module = network.get_submodule(tensor.rpartition(".")[0])
-        if isinstance(module, nn.GroupNorm) and (module.num_groups > 1 or getattr(module, "whole_groups", False)):
-            run = max(run, module.num_channels // module.num_groups)
+    """The root indices of each unit: single ones, or runs that are whole groups of all normalisations."""
+    run = math.lcm(*(_run_of(tensor, network) for tensor, _, _, _ in members))
     return [list(range(begin, min(begin + run, width))) for begin in range(0, width, run)]
+
+
+def _run_of(tensor: str, network: nn.Sequential) -> int:
+    """Channels that a tensor's layer normalises together, when it does not normalise all together."""
+    module = network.get_submodule(tensor.rpartition(".")[0])
+    if isinstance(module, nn.GroupNorm) and (module.num_groups > 1 or getattr(module, "whole_groups", False)):
+        return module.num_channels // module.num_groups
+    return 1
+
+
+def _whole_groups(rows: Sequence[Sequence[int]], tensor: str, network: nn.Sequential) -> bool:
+    """Whether each unit is whole groups of the tensor's normalisation, which may be of several branches."""
+    run = _run_of(tensor, network)
+    return all(sorted(row) == [run * (i // run) + n for i in sorted(row)[::run] for n in range(run)] for row in rows)
 
 
 def _heads(network: nn.Sequential) -> Iterator[UnitGroup]:
@@ -168,6 +182,40 @@ def _heads(network: nn.Sequential) -> Iterator[UnitGroup]:
         yield UnitGroup(f"{name}.heads", len(inside), each, members)
 
 
+def _same_tensors(network: nn.Sequential) -> dict[str, list[str]]:
+    """By the name of each tensor, all its names in order: those of tied parameters and of modules used twice."""
+    names: dict[int, list[str]] = {}
+    tensors = network.state_dict(keep_vars=True)
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    return {name: names[id(tensor)] for name, tensor in tensors.items()}
+
+
+def _with_other_names(group: UnitGroup, same: Mapping[str, list[str]], network: nn.Sequential) -> UnitGroup:
+    """The group with all names of modules that are used twice; what is the same tensor again is marked.
+
+    In the network's order, which is the same on every rank.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    found: dict[tuple[str, int], Member] = {}
+    for member in sorted(group.members, key=lambda one: not one.enters):  # what is read counts, where it is both
+        path = member.tensor.rpartition(".")[0]
+        for name in [member.tensor, *same[member.tensor]]:
+            if modules[name.rpartition(".")[0]] is modules[path] and (name, member.dim) not in found:
+                again = any((other, member.dim) in found for other in same[name])
+                found[name, member.dim] = member._replace(tensor=name, again=again)
+    order = {name: number for number, name in enumerate(same)}
+    return group._replace(members=tuple(sorted(found.values(), key=lambda one: (order[one.tensor], one.dim))))
+
+
+def _cut_alike(group: UnitGroup, same: Mapping[str, list[str]]) -> bool:
+    """Whether tensors that are one stay one."""
+    cuts: dict[str, dict[int, list[list[int]]]] = {}
+    for member in group.members:
+        cuts.setdefault(member.tensor, {})[member.dim] = member.places.tolist()
+    return all(cuts.get(other) == own for name, own in cuts.items() for other in same[name])
+
+
 def _can_go(
     layers: Sequence[Layer],
     group: UnitGroup,
@@ -176,7 +224,7 @@ def _can_go(
     network: nn.Sequential,
 ) -> bool:
     """Whether the network still computes outputs of the same shape without the group's first unit."""
-    if group.units < 2:
+    if group.units < 2 or any(_in_groups(network, member.tensor) for member in group.members):
         return False
     try:
         smaller = _built(resized(layers, cut_shapes(shapes, [(group, [0])])), samples.device)
@@ -186,15 +234,24 @@ def _can_go(
         return False
 
 
-def _operations(network: nn.Sequential, samples: Tensor) -> tuple[dict[str, int], dict[str, int]]:
+def _in_groups(network: nn.Sequential, tensor: str) -> bool:
+    """Whether a tensor is of a convolution in groups of several channels; tensors without memory do not show that."""
+    module = network.get_submodule(tensor.rpartition(".")[0])
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return False
+    return module.groups > 1 and not module.groups == module.in_channels == module.out_channels
+
+
+def _operations(network: nn.Sequential, samples: Tensor) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
     """`uses` and `products` of what is found."""
     uses: dict[str, int] = {}
-    products: dict[str, int] = {}
+    products: dict[str, tuple[int, int]] = {}
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, _: Any, output: Tensor) -> None:
             if isinstance(module, Attention):  # queries with keys, and what comes of it with values
-                products[f"{name}.heads"] = 2 * 2 * output.shape[1] ** 2 * module.head_width
+                heads = module.output.in_features // module.head_width
+                products[f"{name}.heads"] = (heads, 2 * 2 * output.shape[1] ** 2 * module.head_width)
                 return
             features = output.shape[1] if isinstance(module, nn.modules.conv._ConvNd) else output.shape[-1]
             positions = output.numel() // (features * SAMPLES)

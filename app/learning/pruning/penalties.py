@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.learning.pruning.scores import Gather, is_parameter, is_weight, sizes
+from app.learning.pruning.scores import STATISTICS, Gather, is_parameter, sizes
 from app.learning.pruning.units import Member, Removed, UnitGroup
 
 
@@ -62,8 +62,9 @@ class ScaleL1:
     """L1 on the scale factors of normalisations. Source: Liu et al., Network Slimming, ICCV 2017."""
 
     def __init__(self, groups: Sequence[UnitGroup], tensors: Mapping[str, Tensor], strength: float) -> None:
-        found = (m.tensor for group in groups for m in group.members if is_weight(m) and m.tensor in tensors)
-        self._scales = [tensors[name] for name in dict.fromkeys(found) if tensors[name].dim() == 1]
+        named = [m.tensor for group in groups for m in group.members if m.tensor.endswith("weight")]
+        here = [tensors[name] for name in named if name in tensors and tensors[name].dim() == 1]
+        self._scales = list({scale.data_ptr(): scale for scale in here}.values())
         self._strength = strength
 
     @torch.no_grad()
@@ -103,9 +104,8 @@ def shrink_(tensor: Tensor, by: float) -> None:
 
 def _numbers(group: UnitGroup, tensors: Mapping[str, Tensor]) -> int:
     """Of one unit, in the tensors that are here."""
-    return sum(
-        tensors[m.tensor].numel() // tensors[m.tensor].shape[m.dim] * m.places.shape[1] for m in _here(group, tensors)
-    )
+    counted = [member for member in _here(group, tensors) if is_parameter(member)]
+    return sum(tensors[m.tensor].numel() // tensors[m.tensor].shape[m.dim] * m.places.shape[1] for m in counted)
 
 
 def _scale_(group: UnitGroup, tensors: Mapping[str, Tensor], factors: np.ndarray) -> None:
@@ -124,4 +124,5 @@ def _scale_(group: UnitGroup, tensors: Mapping[str, Tensor], factors: np.ndarray
 
 
 def _here(group: UnitGroup, tensors: Mapping[str, Tensor]) -> list[Member]:
-    return [member for member in group.members if is_parameter(member) and member.tensor in tensors]
+    """All but running statistics; every name of a tensor, as each stage that has it has to change its copy."""
+    return [member for member in group.members if member.tensor in tensors and not member.tensor.endswith(STATISTICS)]

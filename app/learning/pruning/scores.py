@@ -16,6 +16,7 @@ from app.learning.pruning.units import Member, UnitGroup
 Gather: TypeAlias = Callable[[Any], list[Any]]  # of every stage, in order
 Scores: TypeAlias = list[np.ndarray]  # by group, (units,) float64
 Place: TypeAlias = tuple[int, int]  # numbers of a group and of its member
+STATISTICS = ("running_mean", "running_var")
 
 
 def magnitude(groups: Sequence[UnitGroup], tensors: Mapping[str, Tensor], norm: str, gather: Gather) -> Scores:
@@ -60,7 +61,7 @@ class Taylor:
     def add_(self, tensors: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> None:
         """Note a batch: weights by name, and the gradients of its mean loss. Collective over: none."""
         products = {name: gradient.double() * tensors[name].double() for name, gradient in gradients.items()}
-        self._batches.append(per_member(self._groups, products, lambda member: member.enters, lambda one: one))
+        self._batches.append(per_member(self._groups, products, is_read, lambda one: one))
 
     def scores(self, gather: Gather) -> Scores:
         """Mean over the batches. Collective over: pipeline, through `gather`."""
@@ -98,13 +99,18 @@ def per_member(
 
 
 def is_weight(member: Member) -> bool:
-    """Weights and scale factors; neither biases nor running statistics."""
-    return member.tensor.endswith("weight")
+    """Weights and scale factors, each once; neither biases nor running statistics."""
+    return member.tensor.endswith("weight") and not member.again
 
 
 def is_parameter(member: Member) -> bool:
-    """All but running statistics."""
-    return not member.tensor.endswith(("running_mean", "running_var"))
+    """All but running statistics, each once."""
+    return not member.tensor.endswith(STATISTICS) and not member.again
+
+
+def is_read(member: Member) -> bool:
+    """The columns that a unit's values come in by, each once."""
+    return member.enters and not member.again
 
 
 def _everywhere(groups: Sequence[UnitGroup], own: dict[Place, np.ndarray], gather: Gather) -> list[list[np.ndarray]]:

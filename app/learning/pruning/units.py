@@ -11,13 +11,15 @@ from torch import Tensor
 class Member(NamedTuple):
     """A dim of a tensor that shrinks with a group. places (units, n): the indices along it that belong to each unit.
 
-    enters: values come in along the dim, so that zeros there have the effect of the unit's removal.
+    enters: values come in along the dim, so that zeros there have the effect of the unit's removal. again: another
+    member is this dim of the same tensor under another name; where numbers are added up it counts.
     """
 
     tensor: str
     dim: int
     places: np.ndarray
     enters: bool
+    again: bool = False
 
 
 class UnitGroup(NamedTuple):

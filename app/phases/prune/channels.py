@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from app.phases.context.fitting import Fit, nested, plainly
 from app.phases.context.networks import BuiltNetwork
 from app.phases.context.pipelines import make_pipeline
 from app.phases.context.reading import read_batches, sum_of
+from app.phases.prune import description
 from app.phases.prune.result import CutResult, Place
 from app.plan import pruning
 from app.plan.plan import LOSSES_OF
@@ -86,8 +86,8 @@ class _Work:
                 ' stay, and keep_layers name others. Single connections could go: units = "connections".'
             ).on_every_rank()
         round_to = multiple_of_widths(context.device) if phase.round_to == "auto" else phase.round_to
-        self.plan = [_planned(group, round_to, phase.most, self.found) for group in self.groups]
-        self.sizes = self._all_sizes()
+        self.plan = [description.planned(group, self.found, round_to, phase.most) for group in self.groups]
+        self.sizes = description.sizes(self.found)
 
     def gather(self, value: Any) -> list[Any]:
         """Every stage's value. Collective over: pipeline."""
@@ -181,22 +181,12 @@ class _Work:
         dtype = torch.int64 if data.transform.tokens else torch.float32
         return find_groups(build.from_architecture(self.built.architecture), data.sample_shape, dtype)
 
-    def _all_sizes(self) -> list[pruning.Sized]:
-        """Of all tensors but running statistics; the numbers of a tied parameter count where its owner is."""
-        found, ties = self.found, self.built.ties
-        buffers = ("running_mean", "running_var", "num_batches_tracked")
-        sizes = [
-            pruning.Sized(name, shape, found.uses.get(name, 0), name not in ties)
-            for name, shape in found.shapes.items()
-            if not name.endswith(buffers)
-        ]
-        units = {group.name: group.units for group in found.groups}
-        return sizes + [pruning.Sized(name, (units[name],), uses, False) for name, uses in found.products.items()]
-
     def _sizes(self) -> Scores:
         """Root mean square of each unit's numbers. Collective over: pipeline."""
         found = scores.sizes(self.groups, _weights(self.built), self.gather)
-        return [one / np.sqrt(_numbers(group, self.found)) for group, one in zip(self.groups, found, strict=True)]
+        return [
+            one / np.sqrt(description.numbers(group, self.found)) for group, one in zip(self.groups, found, strict=True)
+        ]
 
     def _costs_of_units(self) -> list[float]:
         """What the removal of one unit saves of the target, by group; at least 1."""
@@ -269,19 +259,6 @@ def _weights(built: BuiltNetwork) -> dict[str, torch.Tensor]:
 def _stays(group: UnitGroup, layers: Sequence[str]) -> bool:
     """Whether the units come out of a layer that is to be kept."""
     return any(member.tensor.partition(".")[0] in layers for member in group.members if not member.enters)
-
-
-def _planned(group: UnitGroup, round_to: int, most: float, found: Found) -> pruning.Group:
-    dims = tuple(pruning.Shortened(m.tensor, m.dim, m.places.shape[1]) for m in group.members)
-    dims += (pruning.Shortened(group.name, 0, 1),) * (group.name in found.products)
-    fewest = max(1, -(-group.units * round(1000 * (1 - most)) // 1000))
-    return pruning.Group(group.name, group.units, pruning.multiple_of(group.units, group.width, round_to), fewest, dims)
-
-
-def _numbers(group: UnitGroup, found: Found) -> int:
-    """Of one unit."""
-    members = [member for member in group.members if scores.is_parameter(member)]
-    return sum(prod(found.shapes[m.tensor]) // found.shapes[m.tensor][m.dim] * m.places.shape[1] for m in members)
 
 
 def _plain(shapes: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:

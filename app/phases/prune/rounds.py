@@ -16,6 +16,7 @@ from app.phases.context.networks import BuiltNetwork, stored_network
 from app.phases.context.reading import announce_reading
 from app.phases.context.storing import store_network
 from app.phases.prune import channels, connections
+from app.phases.prune.recalibrating import recalibrate
 from app.phases.prune.result import CutResult, Place
 from app.plan.plan import PhasePlan
 from app.plan.pruning import share_after
@@ -82,7 +83,8 @@ def _begin(context: Context, phase: Prune, source: str) -> tuple[int, State]:
         return 0, State(built, path, [], appraise(context, phase, built))
     extras: Any = context.together(lambda: read_architecture(path)).extras
     context.log.info(f"{phase.name}: goes on after stage {done} of {len(stages(phase))}")
-    return done, State(built, path, rows(extras["rounds"]), Appraisal(**extras["dense"]))
+    state = State(built, path, rows(extras["rounds"]), Appraisal(**extras["dense"]))
+    return done, _after_cut(context, phase, state) if stages(phase)[done - 1].kind == CUT else state
 
 
 def _penalise(context: Context, phase: Prune, stage: Stage, state: State) -> State:
@@ -102,9 +104,15 @@ def _cut(context: Context, phase: Prune, stage: Stage, state: State) -> State:
     context.log.info(f"{place.title}: {found.sentence}")
     cut = state._replace(rows=[*state.rows, {"round": stage.round, **found.row}])
     cut = _store(context, phase, stage, cut, found.weights, state.built._replace(architecture=found.architecture))
-    quick = appraise(context, phase, cut.built, seconds=0)
-    row = {**cut.rows[-1], "loss_cut": quick.loss, "accuracy_cut": quick.accuracy}
-    return cut._replace(rows=[*cut.rows[:-1], row])
+    return _after_cut(context, phase, cut)
+
+
+def _after_cut(context: Context, phase: Prune, state: State) -> State:
+    """Batch norm's statistics taken anew, and the network validated; both again where a run goes on from here."""
+    recalibrate(context, phase, state.built)
+    found = appraise(context, phase, state.built, seconds=0)
+    row = {**state.rows[-1], "loss_cut": found.loss, "accuracy_cut": found.accuracy}
+    return state._replace(rows=[*state.rows[:-1], row])
 
 
 def _tune(context: Context, phase: Prune, stage: Stage, state: State) -> State:
