@@ -42,7 +42,11 @@ class Prune(Trains):
         description="of method effect; taylor: from gradients; scan: the loss of removing some of each group,"
         " measured on the validation part",
     )
-    batches: Positive = Field(32, description="batches that measure taylor takes its gradients from, at most")
+    batches: Positive = Field(
+        32,
+        description="training batches, at most, that measure taylor takes gradients from, and batch norm its"
+        " statistics after a cut",
+    )
     levels: Annotated[int, Field(ge=2, le=64)] = Field(8, description="shares of each group that measure scan removes")
     penalty: Literal["lasso", "growing", "scale"] = Field(
         "lasso",
@@ -105,7 +109,7 @@ class Distill(Trains):
     ] = Field(
         examples=["train"],
         description='an earlier phase, a network file "FILE.h5" of another run, "file.py:function" of your own, or a'
-        " list of these, which are averaged"
+        " list of these, which are averaged",
     )
     network: Name | None = Field(None, description="the student is the network of this earlier phase, a pruned one say")
     student: Network | None = Field(

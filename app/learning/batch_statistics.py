@@ -6,6 +6,7 @@ statistics of the batch's microbatches over all replicas.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
@@ -37,6 +38,34 @@ def needs_two_samples(network: nn.Module, sample: Tensor) -> list[str]:
         for handle in handles:
             handle.remove()
     return found
+
+
+@torch.no_grad()
+def recalibrate_(network: nn.Module, play: Callable[[], None], sum_: Callable[[np.ndarray], None]) -> None:
+    """Take the running statistics anew: the mean over the microbatches that `play` sends through the network.
+
+    After units were cut away what comes into a normalisation is distributed otherwise. sum_: adds a float64 array over
+    the replicas, in place. The network is left in evaluation mode. Collective over: data, through `sum_`.
+    Source: Li et al., EagleEye, ECCV 2020.
+    """
+    network.eval()
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean over all microbatches
+        layer.train()
+    play()
+    for layer, momentum in zip(layers, momenta, strict=True):
+        count = float(_there(layer.num_batches_tracked))
+        buffers = [_there(layer.running_mean), _there(layer.running_var)]
+        sums = np.concatenate([[count], *(buffer.double().cpu().numpy() * count for buffer in buffers)])
+        sum_(sums)
+        for buffer, mean in zip(buffers, np.split(sums[1:] / sums[0], 2), strict=True):
+            buffer.copy_(torch.from_numpy(mean))
+        _there(layer.num_batches_tracked).fill_(int(sums[0]))
+        layer.momentum = momentum
+        layer.eval()
 
 
 class BatchStatistics:

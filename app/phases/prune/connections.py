@@ -29,7 +29,7 @@ def cut(context: Context, phase: Prune, place: Place, built: BuiltNetwork, dense
         masks = _masks(context, phase, place, _scores(context, phase, place, built, weights))
     _agree(context, place, masks)
     cut_ = {name: tensor.detach() for name, tensor in built.network.state_dict().items()}
-    cut_ |= {name: cut_[name] * mask for name, mask in masks.items()}
+    cut_ |= {name: torch.where(mask, cut_[name], 0.0) for name, mask in masks.items()}  # +0, not -0
     names = {name for one in context.stage_group.allgather(sorted(masks)) for name in one}
     tree = built.architecture | {"sparse": sorted(names | set(built.architecture.get("sparse", ())))}
     counts = np.array([sum(m.numel() for m in masks.values()), sum(int(m.sum()) for m in masks.values())])
