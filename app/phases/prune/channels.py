@@ -1,6 +1,7 @@
 """Cutting channels, neurons and heads: layers get smaller, the same on every rank."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -224,6 +225,7 @@ class _Work:
         samples = context.data.split.count("validation")
         batches = -(-samples // phase.batch_size)
         every_s = context.plan.input.run.log_seconds
+        begun = time.monotonic()
         with Progress(context.log, f"{self.place.title} scan", steps=batches, every_s=every_s) as progress:
             rises = scan(
                 pipeline,
@@ -236,7 +238,11 @@ class _Work:
                 lambda batch: progress.update(0, batch.step, batch.size),
             )
         pipeline.close()
-        self._update({"rise_of_loss": {g.name: one for g, one in zip(self.groups, rises, strict=True)}})
+        with context.watchdog.operation("gathering of the scan's times"):
+            seconds = max(context.world.allgather(time.monotonic() - begun))
+        context.log.info(f"{self.place.title}: what removing costs was measured in {seconds:.1f} s")
+        table: Tree = {group.name: one for group, one in zip(self.groups, rises, strict=True)}
+        self._update({"scan_seconds": seconds, "rise_of_loss": table})
         return from_rises(self.groups, rises, orders, phase.levels)
 
     def _magnitudes(self, tensors: Mapping[str, torch.Tensor]) -> Scores:
