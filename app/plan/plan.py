@@ -9,6 +9,7 @@ from app.inputfile.evaluation import ALL
 from app.inputfile.models import Input
 from app.inputfile.networks import NetworkTable, Parts
 from app.inputfile.phases import NEW, AnyPhase, Distill, Evaluate, Prune, Train, Trains
+from app.plan.compression import prune_problems
 from app.plan.distillation import distill_notes, distill_problems, is_phase
 from app.plan.grid import Grid, grid_problems
 from app.plan.microbatches import load, microbatch_sizes
@@ -98,6 +99,8 @@ def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
         if isinstance(phase, Distill):
             found = distill_problems(phase, table, tables.get(phase.teacher[0]), given)
             problems += [f"{title}: {problem}" for problem in found]
+        if isinstance(phase, Prune):
+            problems += [f"{title}: {problem}" for problem in prune_problems(phase, table, given)]
         phases.append(PhasePlan(phase, networks, teachers, table, phase.name in finished))
         if phases[-1].makes_network:
             tables[phase.name] = table
