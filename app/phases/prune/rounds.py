@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from app.errors import InputError
 from app.inputfile.phases import Prune
+from app.inputfile.sentences import nearest
 from app.learning.training import columns, rows
 from app.phases.context import Context
 from app.phases.context.appraising import Appraisal, appraise, record
@@ -59,12 +61,10 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     """
     phase: Prune = plan.phase  # type: ignore[assignment]
     announce_reading(context, phase)
-    done, state = _begin(context, phase, str(plan.network))
-    good = state
-    for stage in stages(phase):
-        if stage.number <= done:
-            continue
-        state = _STAGES[stage.kind](context, phase, stage, state)
+    done, state, good = _begin(context, phase, str(plan.network))
+    for stage in stages(phase)[max(0, done - 1) :]:
+        if stage.number > done:
+            state = _STAGES[stage.kind](context, phase, stage, state)
         if stage.kind == (TUNE if phase.epochs else CUT):
             if _lost_too_much(context, phase, stage, state):
                 state = good
@@ -73,18 +73,44 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     return _finish(context, phase, state)
 
 
-def _begin(context: Context, phase: Prune, source: str) -> tuple[int, State]:
-    """The number of stages done, and the state after them."""
-    folder = context.folder.checkpoints(phase.name)
+def _begin(context: Context, phase: Prune, source: str) -> tuple[int, State, State]:
+    """The number of stages done, the state after them, and the one before the round of the last of them."""
+    folder, all_of_them = context.folder.checkpoints(phase.name), stages(phase)
     done = context.world.bcast(context.together(lambda: newest_stage(folder) if context.speaks else 0))
-    path = stage_file(folder, done) if done else context.folder.network(source)
-    built = stored_network(context, phase, path)
     if not done:
-        return 0, State(built, path, [], appraise(context, phase, built))
+        state = _dense(context, phase, source, None)
+        return 0, state, state
+    context.log.info(f"{phase.name}: goes on after stage {done} of {len(all_of_them)}")
+    last = all_of_them[done - 1]
+    state = _restored(context, phase, last)
+    if phase.accuracy_loss is None:
+        return done, state, state
+    before = [stage for stage in all_of_them if stage.round < last.round]
+    return done, state, _restored(context, phase, before[-1]) if before else _dense(context, phase, source, state.dense)
+
+
+def _dense(context: Context, phase: Prune, source: str, known: Appraisal | None) -> State:
+    """The network before the first stage, and what is known of it."""
+    path = context.folder.network(source)
+    built = stored_network(context, phase, path)
+    _refuse_unknown_layers(phase, built)
+    return State(built, path, [], known or appraise(context, phase, built))
+
+
+def _restored(context: Context, phase: Prune, stage: Stage) -> State:
+    """What a stage left in its file."""
+    path = stage_file(context.folder.checkpoints(phase.name), stage.number)
     extras: Any = context.together(lambda: read_architecture(path)).extras
-    context.log.info(f"{phase.name}: goes on after stage {done} of {len(stages(phase))}")
-    state = State(built, path, rows(extras["rounds"]), Appraisal(**extras["dense"]))
-    return done, _after_cut(context, phase, state) if stages(phase)[done - 1].kind == CUT else state
+    state = State(stored_network(context, phase, path), path, rows(extras["rounds"]), Appraisal(**extras["dense"]))
+    return _after_cut(context, phase, state) if stage.kind == CUT else state
+
+
+def _refuse_unknown_layers(phase: Prune, built: BuiltNetwork) -> None:
+    """Also of networks whose layers the plan does not know. Raises InputError on every rank."""
+    unknown = [name for name in dict.fromkeys(phase.keep_layers) if name not in built.names]
+    if unknown:
+        where = f'[[phase]] "{phase.name}": keep_layers: the network has no layer'
+        raise InputError(*(f"{where} {name!r}{nearest(name, built.names)}" for name in unknown)).on_every_rank()
 
 
 def _penalise(context: Context, phase: Prune, stage: Stage, state: State) -> State:
