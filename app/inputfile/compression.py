@@ -74,9 +74,9 @@ class Prune(Trains):
 
     @model_validator(mode="after")
     def _goes_together(self) -> "Prune":
-        if self.remove is None and (self.rounds > 1 or self.accuracy_loss is not None) and self.method == "sparsity":
+        if self.share is None and (self.rounds > 1 or self.accuracy_loss is not None):
             raise ValueError("method sparsity without remove cuts what went to zero, once; give remove for more rounds")
-        if self.remove is None and self.method == "sparsity" and self.penalty == "growing":
+        if self.share is None and self.penalty == "growing":
             raise ValueError('penalty = "growing" decays what is chosen before; give remove')
         if self.accuracy_loss is not None and self.rounds == 1:
             raise ValueError("accuracy_loss wants rounds of 2 or more: the share that may be removed grows over them")
