@@ -27,6 +27,7 @@ AT_ONCE = 2  # runs, of one thread each
 TEACHER = """
 [run]
 name = "teacher"
+seed = 1
 threads = 1
 measure = 0
 [data]
@@ -44,7 +45,7 @@ dropout = 0.2
 [[phase]]
 kind = "train"
 name = "teacher"
-epochs = 20
+epochs = 30
 optimizer = "adamw"
 rate = 3e-3
 weight_decay = 0.05

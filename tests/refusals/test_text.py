@@ -16,7 +16,7 @@ MISTAKES = {
         "did you mean 'train'? One of",
     ),
     "unknown kind of network": ('"mlp"', '"mlpp"', "[network]", "kind = 'mlpp'", "did you mean 'mlp'?", '"lenet"'),
-    "phase without kind": ('kind = "train"\n', "", '[[phase]] "first"', "'kind' is missing", '"train", "evaluate"'),
+    "phase without kind": ('kind = "train"\n', "", '[[phase]] "first"', "'kind' is missing", '"train", "prune"'),
     "wrong type, text for number": ("epochs = 1", 'epochs = "1"', 'epochs = "1"', "expected a whole number", "passes"),
     "wrong type, fraction": ("epochs = 1", "epochs = 1.5", "epochs = 1.5", "expected a whole number"),
     "wrong type, true for number": ("epochs = 1", "epochs = true", "epochs = true", "expected a whole number"),
