@@ -96,11 +96,11 @@ def _network_facts(file: Any) -> dict[str, str]:
     sparse = sum("shape" in parts for parts in weights.values())
     words = f", {sparse} of them in compressed sparse rows" if sparse else ""
     facts = {"weights": f"{count:,} numbers in {len(weights)} tensors{words}, {size}"}
-    return (
-        facts
-        | _small_values(file.get("architecture", {}), "architecture")
-        | _small_values(file.get("extras", {}), "extras")
-    )
+    smaller = len(file.get("architecture/shapes", {}))
+    facts |= {"pruned": f"{smaller} tensors are smaller than those of its kind"} if smaller else {}
+    values = _small_values(file.get("architecture", {}), "architecture")
+    facts |= {name: value for name, value in values.items() if not name.startswith("architecture/shapes")}
+    return facts | _small_values(file.get("extras", {}), "extras")
 
 
 def _elements(parts: dict[str, Any]) -> int:
