@@ -42,6 +42,8 @@ def cut(context: Context, phase: Prune, place: Place, built: BuiltNetwork, dense
     work = _Work(context, phase, place, built)
     removed = work.zeros() if _what_is_zero(phase, place) else work.choose(work.scores(), dense)
     work.agree(removed)
+    if not any(removed):
+        context.log.warn(f"{place.title}: nothing is cut; give a larger strength, or more penalty_epochs")
     groups = list(zip(work.groups, removed, strict=True))
     shapes = cut_shapes(work.found.shapes, groups)
     tree = built.architecture | {"shapes": {**built.architecture.get("shapes", {}), **_plain(shapes)}}
