@@ -48,8 +48,10 @@ def write_input(
     train: Mapping[str, Any],
     data: Mapping[str, Any],
     before: Sequence[Mapping[str, Any]] = (),
+    after: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """An input file with a phase "net" that trains and a phase "test" that evaluates it; phases `before` come first.
+    """An input file with a phase "net" that trains and a phase "test" that evaluates it; phases `before` come first,
+    those `after` it between the two.
 
     Batches of 20 in microbatches of 6: microbatches and the last batch are uneven.
     """
@@ -66,7 +68,7 @@ def write_input(
         ("[run]", {"name": "made", "seed": SEED, "folder": str(file.with_suffix(""))}),
         ("[data]", {"inputs": "x", "targets": "y", "validation": 0.1, "test": 0.1, **data}),
         ("[network]", network),
-        *(("[[phase]]", phase) for phase in (*before, trains)),
+        *(("[[phase]]", phase) for phase in (*before, trains, *after)),
         ("[[phase]]", {"kind": "evaluate", "name": "test", "batch_size": 9, "microbatch_size": 2, "top_k": [2]}),
     ]
     lines = [line for title, table in tables for line in (title, *map(_line, table.items()), "")]
