@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.inputfile.models import Input
-from app.inputfile.phases import Prune, Trains
+from app.inputfile.phases import Distill, Prune, Trains
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
 from app.plan.pipelines import schedules
 from app.plan.pipelines.advice import advice
 from app.plan.pipelines.stages import Division, Layout, alike, costs_of, own_sizes, sample_shape_of
 from app.plan.pipelines.times import estimated, transfer_s
-from app.plan.plan import Plan, loss_of
+from app.plan.plan import PhasePlan, Plan, loss_of
 
 SHOWN_MICROBATCHES, SHOWN_STAGES = 12, 4  # a schedule of at most so many is printed
 
@@ -82,11 +82,20 @@ def _phase_lines(plan: Plan) -> list[str]:
     width = max(len(step.name) for step in plan.phases)
     lines = []
     for number, step in enumerate(plan.phases, 1):
-        several = f"networks of {', '.join(step.networks)}" if len(step.networks) > 1 else f"network of {step.network}"
-        start = several if step.networks else "starting weights"
+        start = _start(step)
         state = "done" if step.done else "to do"
         lines.append(f"  {number}. {step.name:<{width}}  {step.phase.kind:<8}  {start} -> {step.makes}  [{state}]")
     return lines
+
+
+def _start(step: PhasePlan) -> str:
+    """What a phase begins with, and who teaches it."""
+    several = f"networks of {', '.join(step.networks)}" if len(step.networks) > 1 else f"network of {step.network}"
+    start = several if step.networks else "starting weights"
+    if not isinstance(step.phase, Distill):
+        return start
+    start = f"layers of {step.phase.teacher[0]}" if step.phase.layers else start
+    return f"{start}, taught by {', '.join(step.phase.teacher)}"
 
 
 def _rank_lines(plan: Plan, phase: Trains, layers: Sequence[LayerCost] | None) -> list[str]:

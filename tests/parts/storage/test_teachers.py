@@ -6,6 +6,7 @@ import pytest
 from app.errors import ArtifactError
 from app.storage import teachers
 from app.storage.artifact_file import Provenance
+from app.storage.run_folder import RunFolder
 from app.storage.teachers import ShardWriter, examine, open_rows, shard_paths
 
 PROVENANCE = Provenance("phalanx", "0.1.0", "", "run", "student")
@@ -85,3 +86,14 @@ def test_clear_deletes_shards_alone(tmp_path):
     (tmp_path / "one" / "mine.h5").write_bytes(b"")
     teachers.clear(tmp_path / "one")
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["mine.h5"]
+
+
+def test_a_fresh_start_takes_the_shards_along(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    written(folder.teacher("one"), 2)
+    written(folder.teacher("two"), 1)
+    (folder.teacher("two") / "mine.txt").write_text("text")
+    removed, left = folder.clear()
+    assert len(removed) == 3
+    assert left == (folder.teacher("two"),)
+    assert not folder.teacher("one").exists()
