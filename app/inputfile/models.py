@@ -137,7 +137,8 @@ class Data(Table):
     validation: Fraction = Field(0.1, description="share of the samples held out to choose the best network")
     test: Fraction = Field(0.1, description="share of the samples held out for evaluate")
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
-        None, description="which samples are held out; default [run] seed. With it runs of other seeds hold out the same"
+        None,
+        description="which samples are held out; default [run] seed. With it runs of other seeds hold out the same",
     )
     memory: Annotated[Bytes, Field(ge=1 << 16)] = Field(
         256 << 20, description="bytes a rank may hold of the data at once, at most"
