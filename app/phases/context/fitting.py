@@ -104,7 +104,7 @@ class Fit:
         self.saving = Saving(context, phase, self.training, how.checkpoints)
         self.reported = time.monotonic()
         self.stepped = False
-        _refuse_single_samples(context, phase, self.pipeline)
+        refuse_single_samples(context, phase, self.pipeline)
 
     def run(self) -> None:
         """Train to the end, from the newest checkpoint where there is one. Raises NumbersError when it diverges."""
@@ -252,7 +252,7 @@ def nested(place: tuple[str, ...], table: Tree) -> Tree:
     return table
 
 
-def _refuse_single_samples(context: Context, phase: Trains, pipeline: Pipeline) -> None:
+def refuse_single_samples(context: Context, phase: Trains, pipeline: Pipeline) -> None:
     """Torch's batch norm fails on a microbatch of one sample; found here, before it does so at the end of an epoch.
 
     Collective over: world. Raises InputError.
