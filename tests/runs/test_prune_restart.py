@@ -111,7 +111,7 @@ def test_stopped_in_every_kind_of_place(tmp_path, straight):
     assert goes_on(killed(file, "1x1", 0, "training", 12)) == ([1], [])  # the cut again, and within fine-tuning
     assert goes_on(killed(file, "1x1", 0, "before rename of after-3.h5")) == ([2], ["1, step 2"])
     assert goes_on(killed(file, "1x1", 0, "before rename of thin.h5")) == ([2], ["1, step 4"])
-    assert goes_on(killed(file, "1x1", 0, "before rename of progress.json", 2)) == ([6], [])
+    assert goes_on(killed(file, "1x1", 0, "before rename of progress.json")) == ([6], [])
     assert goes_on(completed(file, *on("1x1"))) == ([6], [])
     assert_equal(folder, straight("1x1", **SPARSE))
 
