@@ -109,7 +109,7 @@ def architecture(kind: str, options: Mapping[str, Any], sample_shape: Sequence[i
 
 
 def from_architecture(tree: Mapping[str, Any]) -> list[Layer]:
-    """Layers from the tree made by `architecture`, of the "shapes" that pruning has left; of "layers" those named there.
+    """Layers from the tree made by `architecture`, of the "shapes" that pruning has left; of "layers" those named.
 
     Raises InputError.
     """

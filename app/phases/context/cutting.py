@@ -86,9 +86,7 @@ def _span(cut: Cut, piece: range) -> str:
 
 
 def _costs(context: Context, tree: dict[str, Any], layers: Sequence[Layer]) -> Sequence[LayerCost]:
-    """Of a built-in kind by its numbers; of the user's, and of one that was made smaller, by sending two samples through
-    it layer by layer.
-    """
+    """Of a built-in kind by its numbers; of the user's, and of one made smaller, by sending two samples through it."""
     kind, options, data = tree["kind"], tree["options"], context.data
     if not (is_user_kind(kind) or tree.keys() & {"layers", "shapes"}):
         return layer_costs(kind, options, data.sample_shape, data.outputs)
