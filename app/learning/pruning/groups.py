@@ -1,12 +1,13 @@
 """Which channels, neurons and heads of a network can only go together, over residual and concatenated paths.
 
 The dependencies are found by torch-pruning (Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023), on
-tensors without memory: no rank holds the whole network for it.
+tensors without memory where the network is large: no rank holds all of it.
 """
 
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from app.networks.resizing import resized
 from app.networks.transformer import Attention
 
 SAMPLES = 2
+SMALL = 1 << 20  # parameters of a network that is held for it, as torch takes two seconds to begin without memory
 
 
 class Found(NamedTuple):
@@ -39,22 +41,22 @@ class Found(NamedTuple):
     aliases: frozenset[str]
 
 
-def find_groups(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dtype) -> Found:
+def find_groups(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dtype, parameters: int) -> Found:
     """The groups of a network's layers; those of its outputs, and those that change more than sizes, are left out.
 
     Units of a group normalisation with several groups are whole groups, so that what is left is normalised as before.
-    Collective over: none; the same on every rank. Raises InputError where torch cannot follow the network.
+    parameters: how many the network has. Collective over: none; the same on every rank. Raises InputError where torch cannot follow the network.
     """
+    if parameters > SMALL:
+        with suppress(Exception):  # a user's network may need numbers to go on; then with memory
+            return _found(layers, sample_shape, dtype, torch.device("meta"))
     try:
-        return _found(layers, sample_shape, dtype, torch.device("meta"))
-    except Exception:  # a user's network may need numbers to go on; then with memory
-        try:
-            return _found(layers, sample_shape, dtype, torch.device("cpu"))
-        except Exception as error:
-            raise InputError(
-                f"network: what its layers depend on cannot be followed ({type(error).__name__}:"
-                f' {" ".join(str(error).split())}); give units = "connections", which needs no such knowledge.'
-            ) from error
+        return _found(layers, sample_shape, dtype, torch.device("cpu"))
+    except Exception as error:
+        raise InputError(
+            f"network: what its layers depend on cannot be followed ({type(error).__name__}:"
+            f' {" ".join(str(error).split())}); give units = "connections", which needs no such knowledge.'
+        ) from error
 
 
 def _found(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Found:

@@ -182,7 +182,8 @@ class _Work:
     def _find(self) -> Found:
         data = self.context.data
         dtype = torch.int64 if data.transform.tokens else torch.float32
-        return find_groups(build.from_architecture(self.built.architecture), data.sample_shape, dtype)
+        parameters = sum(cost.parameters for cost in self.built.cut.costs)
+        return find_groups(build.from_architecture(self.built.architecture), data.sample_shape, dtype, parameters)
 
     def _sizes(self) -> Scores:
         """Root mean square of each unit's numbers. Collective over: pipeline."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from app.learning.pruning.groups import Found, find_groups
+from app.learning.pruning.groups import SMALL, Found, find_groups
 from app.learning.pruning.units import Removed, UnitGroup, cut, cut_shapes
 from app.learning.training import load_weights_
 from app.networks.build import architecture, build, from_architecture
@@ -303,14 +303,19 @@ class Network(NamedTuple):
         return {group.name: group for group in self.found.groups}
 
 
-def network_of(name: str, folder: Path) -> Network:
+def network_of(name: str, folder: Path, parameters: int = SMALL + 1) -> Network:
     """A network by its name; folder: for the user's file."""
     case = BUILT_IN.get(name)
     if case is None:
         (folder / "own.py").write_text(OWN)
         case = Case(f"{folder / 'own.py'}:{name.removeprefix('own ')}", {}, IMAGE)
     tree = architecture(case.kind, case.options, case.shape, case.outputs)
-    return Network(case, tree, find_groups(from_architecture(tree), case.shape, case.dtype))
+    return Network(case, tree, found_in(tree, case, parameters))
+
+
+def found_in(tree: dict[str, Any], case: Case, parameters: int = SMALL + 1) -> Found:
+    """What is found with so many parameters; those of small networks are given memory for it."""
+    return find_groups(from_architecture(tree), case.shape, case.dtype, parameters)
 
 
 def modules_of(network: Network, shapes: Mapping[str, tuple[int, ...]] | None = None, seed: int = 1) -> nn.Sequential:

@@ -123,7 +123,7 @@ def test_in_two_cuts(network, name):
     first = [(group, units[:1]) for group, units in cases.some_of(made, 5)]
     shapes = cut_shapes(made.found.shapes, first)
     tree = made.tree | {"shapes": {tensor: list(shape) for tensor, shape in shapes.items()}}
-    again = made._replace(tree=tree, found=cases.find_groups(from_architecture(tree), made.case.shape, made.case.dtype))
+    again = made._replace(tree=tree, found=cases.found_in(tree, made.case))
     assert again.found.refused == made.found.refused
     before = {group.name: group.units for group in made.found.groups if group.units > 2}
     assert {group.name: group.units for group in again.found.groups} == {n: units - 1 for n, units in before.items()}
@@ -195,6 +195,17 @@ def test_tied_weights_stay_one_tensor(network):
         modules = dict(cases.modules_of(made, shapes).named_parameters(remove_duplicate=False))
         assert modules[one] is modules[other]
         assert tuple(modules[one].shape) == shapes[one]
+
+
+@pytest.mark.parametrize("name", cases.NAMES)
+def test_with_and_without_memory_the_same_is_found(network, name, tmp_path):
+    found, expected = cases.network_of(name, tmp_path, parameters=1).found, network(name).found
+    assert found[1:] == expected[1:]
+    for one, other in zip(found.groups, expected.groups, strict=True):
+        assert one[:3] == other[:3]
+        for member, same in zip(one.members, other.members, strict=True):
+            assert (member.tensor, member.dim, member.enters, member.again) == (*same[:2], *same[3:])
+            assert np.array_equal(member.places, same.places)
 
 
 def test_the_global_generators_are_left_alone(network, tmp_path):
