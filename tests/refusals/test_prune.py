@@ -180,6 +180,14 @@ def test_a_network_that_cannot_be_followed(job, refused):
     )
 
 
+def test_two_of_four_of_a_transposed_convolution(job, refused):
+    """Its second dim is the output channels, of which no hardware takes two of four."""
+    layers = "nn.Unflatten(1, (16, 1)), nn.ConvTranspose1d(16, 4, 1), nn.Flatten(), nn.Linear(4, outputs)"
+    (job.folder / "own.py").write_text(OWN.replace("nn.Linear(16, 8), Apart(), nn.Linear(8, outputs)", layers))
+    pruned(job, 'units = "2:4"', 'keep_layers = ["4"]', network='kind = "own.py:network"')
+    refused(job.run(), "no linear or convolutional layers whose input channels four divides but those in keep_layers")
+
+
 def test_a_batch_that_leaves_one_sample(job, refused):
     """Batch norm has no statistics of one sample: said before the cut takes them anew."""
     (job.folder / "own.py").write_text(OWN.replace("Apart()", "nn.BatchNorm1d(8)"))

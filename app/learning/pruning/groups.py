@@ -45,7 +45,8 @@ def find_groups(layers: Sequence[Layer], sample_shape: Sequence[int], dtype: tor
     """The groups of a network's layers; those of its outputs, and those that change more than sizes, are left out.
 
     Units of a group normalisation with several groups are whole groups, so that what is left is normalised as before.
-    parameters: how many the network has. Collective over: none; the same on every rank. Raises InputError where torch cannot follow the network.
+    parameters: how many the network has. Collective over: none; the same on every rank. Raises InputError where torch
+    cannot follow the network.
     """
     if parameters > SMALL:
         with suppress(Exception):  # a user's network may need numbers to go on; then with memory

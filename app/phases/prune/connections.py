@@ -56,7 +56,10 @@ def _weights(context: Context, phase: Prune, built: BuiltNetwork) -> dict[str, t
     found = prunable(built.network, tied)
     found = {name: weight for name, weight in found.items() if name.partition(".")[0] not in phase.keep_layers}
     if phase.units == "2:4":
-        found = {name: weight for name, weight in found.items() if weight.shape[1] % 4 == 0}
+        modules = dict(built.network.named_modules())
+        others = {f"{name}.weight" for name, module in modules.items() if getattr(module, "transposed", False)}
+        # of a transposed convolution the dim is that of the output channels
+        found = {name: one for name, one in found.items() if one.shape[1] % 4 == 0 and name not in others}
     if not any(context.stage_group.allgather(len(found))):
         fours = " whose input channels four divides" if phase.units == "2:4" else ""
         raise InputError(
