@@ -5,7 +5,7 @@ in a run of its own. Both students have the labels of 180 samples, a part of the
 same starting weights, the same epochs, batches, optimizer and rates; all are measured on the same 359 samples that
 nobody has learned from. The last network counts, as a validation part would be more labels.
 
-    python -m benchmarks.distill [--seeds 10] [--epochs 80]
+    python -m benchmarks.distill [--seeds 10] [--first-seed 1] [--split 3] [--epochs 80]
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import NamedTuple
 import h5py
 
 TREE = Path(__file__).parents[1]
+DATA = TREE / "inputs" / "digits.h5"
 AT_ONCE = 2  # runs, of one thread each
 TEACHER = """
 [run]
@@ -36,7 +37,7 @@ inputs = "images"
 targets = "labels"
 validation = 0.1
 test = 0.2
-split_seed = 3
+split_seed = {split}
 [network]
 kind = "lenet"
 channels = [32, 64]
@@ -76,7 +77,7 @@ targets = "labels"
 classes = 10
 validation = 0.7
 test = 0.2
-split_seed = 3
+split_seed = {split}
 [network]
 kind = "lenet"
 channels = [8, 16]
@@ -120,14 +121,16 @@ class Pair(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--split", type=int, default=3, help="seed of which samples are held out")
     parser.add_argument("--epochs", type=int, default=80)
     args = parser.parse_args()
-    seeds = list(range(1, args.seeds + 1))
+    seeds = list(range(args.first_seed, args.first_seed + args.seeds))
     with tempfile.TemporaryDirectory(prefix="phalanx-bench-") as name:
         folder = Path(name)
         texts = {"teacher": TEACHER, "students": STUDENTS}
         for file, text in texts.items():
-            (folder / f"{file}.toml").write_text(text.format(data=TREE / "inputs" / "digits.h5", epochs=args.epochs))
+            (folder / f"{file}.toml").write_text(text.format(data=DATA, epochs=args.epochs, split=args.split))
         phalanx(folder, "teacher", "teacher")
         teacher = accuracy(folder / "teacher", "teacher-test")
         with ThreadPoolExecutor(AT_ONCE) as pool:

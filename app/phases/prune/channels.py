@@ -121,11 +121,11 @@ class _Work:
         whole = dense.get(f"dense_{target}", getattr(self.totals(), target))
         assert self.place.share is not None  # else what went to zero is cut
         limit = (1 - self.place.share) * whole
+        pairs = list(zip(self.plan, found, strict=True))
+        plan = [group._replace(fewest=group.units) if np.isinf(one).all() else group for group, one in pairs]
         as_lists = [one.tolist() for one in found]
         try:
-            return pruning.choose(
-                self.plan, self.sizes, as_lists, target=target, limit=limit, ranking=self.phase.ranking
-            )
+            return pruning.choose(plan, self.sizes, as_lists, target=target, limit=limit, ranking=self.phase.ranking)
         except InputError as error:
             problems = (f'[[phase]] "{self.phase.name}": {problem}' for problem in error.problems)
             raise InputError(*problems).on_every_rank() from None
