@@ -10,13 +10,13 @@ from app.phases import train
 def stopped(job, monkeypatch):
     """A run that ended between its last step and its end, with two checkpoints."""
 
-    def stop(work: object) -> None:
+    def stop(*arguments: object) -> None:
         raise Stopped("stopped by the test").on_every_rank()
 
     (job.folder / "nets.py").write_text(net(8))
     job.edit(("epochs = 1", "epochs = 1\ncheckpoint_steps = 1"), ('"mlp"\nwidths = [8]', '"nets.py:net"'))
     with monkeypatch.context() as patch:
-        patch.setattr(train._Work, "finish", stop)
+        patch.setattr(train, "store_network", stop)
         assert job.run().code == 75
     assert len(checkpoints(job)) == 2
     return job
