@@ -90,7 +90,7 @@ alone 600 refusals
 if [ -d tests/ranks ]; then
     for ranks in 1 2 3 4; do part "ranks-$ranks" launch 600 "$ranks"; done
 fi
-alone 1800 runs
+alone 2700 runs
 alone 1200 failures
 alone 1200 slurm
 echo
