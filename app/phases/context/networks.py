@@ -40,6 +40,10 @@ class BuiltNetwork(NamedTuple):
         """Names of the parameters that have single connections removed, of all layers."""
         return frozenset(self.architecture.get("sparse", ()))
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers of this rank's layers by name, not copied."""
+        return {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
+
     def chunks(self, held: Sequence[int]) -> dict[int, nn.Sequential]:
         """The modules of each of this rank's chunks."""
         found: dict[int, nn.Sequential] = {}

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from app.learning.pruning.units import UnitGroup, cut_shapes
 from app.learning.pruning.units import cut as cut_weights
 from app.networks import build
 from app.phases.context import Context
-from app.phases.context.fitting import Fit, nested, plainly
+from app.phases.context.fitting import nested
 from app.phases.context.networks import BuiltNetwork
 from app.phases.context.pipelines import make_pipeline
 from app.phases.context.reading import read_batches, sum_of
 from app.phases.prune import description
+from app.phases.prune.gradients import each_gradient
 from app.phases.prune.result import CutResult, Place
 from app.plan import pruning
 from app.plan.plan import LOSSES_OF
@@ -51,7 +51,7 @@ def cut(context: Context, phase: Prune, place: Place, built: BuiltNetwork, dense
     dense = dense or {f"dense_{name}": float(value) for name, value in before._asdict().items()}
     work.keep_decision(removed)
     row = {**dense, **{name: float(value) for name, value in after._asdict().items()}}
-    weights = cut_weights(_weights(built), groups)
+    weights = cut_weights(built.weights(), groups)
     return CutResult(weights, tree, row, _sentence(phase, before, after, dense))
 
 
@@ -60,7 +60,7 @@ def penalty(
 ) -> Callable[[float, float], None]:
     """What moves units to zero after each step of training. Collective over: world, and pipeline at each call."""
     work = _Work(context, phase, place, built)
-    tensors, gather = _weights(built), work.gather
+    tensors, gather = built.weights(), work.gather
     if phase.penalty == "lasso":
         return penalties.Lasso(work.groups, tensors, phase.strength, gather)
     if phase.penalty == "scale":
@@ -99,16 +99,16 @@ class _Work:
 
     def scores(self) -> Scores:
         """Of each unit, by the phase's method. Collective over: world. Raises NumbersError."""
-        phase, tensors = self.phase, _weights(self.built)
+        phase = self.phase
         if phase.method == "random":
             return scores.at_random(self.groups, self.context.plan.input.run.seed, self.place.title)
         if phase.method == "sparsity":
-            found = self._sizes() if phase.penalty != "scale" else scores.scales(self.groups, tensors, self.gather)
+            found = self._penalised()
         elif phase.method == "effect":
             found = self._taylor() if phase.measure == "taylor" else self._scan()
             found = [one / cost for one, cost in zip(found, self._costs_of_units(), strict=True)]
         else:
-            found = scores.magnitude(self.groups, tensors, phase.norm, self.gather)
+            found = self._magnitudes()
         if not scores.finite(found):
             raise NumbersError(
                 f"{self.place.title}: importances are not finite; the network has diverged."
@@ -132,8 +132,7 @@ class _Work:
 
     def zeros(self) -> list[list[int]]:
         """The units that went to zero. Collective over: pipeline. Raises InputError where nothing else is left."""
-        by_scale = self.phase.penalty == "scale"
-        found = scores.scales(self.groups, _weights(self.built), self.gather) if by_scale else self._sizes()
+        found = self._penalised()
         empty = [group.name for group, one in zip(self.groups, found, strict=True) if not (one > 0).any()]
         if empty:
             raise InputError(
@@ -173,7 +172,7 @@ class _Work:
 
     def refuse_without_scales(self) -> None:
         """L1 on scale factors wants normalisations. Collective over: pipeline. Raises InputError."""
-        if all(np.isinf(one).all() for one in scores.scales(self.groups, _weights(self.built), self.gather)):
+        if all(np.isinf(one).all() for one in scores.scales(self.groups, self.built.weights(), self.gather)):
             raise InputError(
                 f'[[phase]] "{self.phase.name}": penalty = "scale" wants normalisation layers beside the units, and'
                 ' this network has none; give penalty = "lasso".'
@@ -185,9 +184,14 @@ class _Work:
         parameters = sum(cost.parameters for cost in self.built.cut.costs)
         return find_groups(build.from_architecture(self.built.architecture), data.sample_shape, dtype, parameters)
 
-    def _sizes(self) -> Scores:
-        """Root mean square of each unit's numbers. Collective over: pipeline."""
-        found = scores.sizes(self.groups, _weights(self.built), self.gather)
+    def _penalised(self) -> Scores:
+        """What the penalty makes small: scale factors, or the root mean square of each unit's numbers.
+
+        Collective over: pipeline.
+        """
+        if self.phase.penalty == "scale":
+            return scores.scales(self.groups, self.built.weights(), self.gather)
+        found = scores.sizes(self.groups, self.built.weights(), self.gather)
         return [
             one / np.sqrt(description.numbers(group, self.found)) for group, one in zip(self.groups, found, strict=True)
         ]
@@ -205,25 +209,18 @@ class _Work:
         """Gradients of some training batches, summed over the replicas. Collective over: world."""
         context, phase, taylor = self.context, self.phase, scores.Taylor(self.groups)
         wanted = {member.tensor for group in self.groups for member in group.members if member.enters}
-        how = plainly(context, phase)._replace(title=f"{self.place.title} importance")
-        fit = Fit(context, phase, self.built, how)
         named = dict(self.built.network.named_parameters(remove_duplicate=False))
         own = {name: parameter for name, parameter in named.items() if name in wanted}
-        for batch in islice(how.read(0, 0), phase.batches):
-            context.watchdog.place(self.place.title, 0, batch.step)
-            fit.step.only_gradients(batch, 0)
+        for _ in each_gradient(context, phase, self.place, self.built):
             gradients = {name: p.grad for name, p in own.items() if p.grad is not None}
             taylor.add_({name: p.detach() for name, p in own.items()}, gradients)
-        fit.close()
-        for parameter in named.values():
-            parameter.grad = None
         return taylor.scores(self.gather)
 
     def _scan(self) -> Scores:
         """What removing a share of each group does to the validation loss. Collective over: world."""
         context, phase = self.context, self.phase
-        tensors = _weights(self.built)
-        orders = [np.argsort(one, kind="stable") for one in self._magnitudes(tensors)]
+        tensors = self.built.weights()
+        orders = [np.argsort(one, kind="stable") for one in self._magnitudes()]
         pipeline = make_pipeline(context, self.built, loss(LOSSES_OF[context.plan.input.data.task][0]))
         samples = context.data.split.count("validation")
         batches = -(-samples // phase.batch_size)
@@ -248,8 +245,8 @@ class _Work:
         self._update({"scan_seconds": seconds, "rise_of_loss": table})
         return from_rises(self.groups, rises, orders, phase.levels)
 
-    def _magnitudes(self, tensors: Mapping[str, torch.Tensor]) -> Scores:
-        return scores.magnitude(self.groups, tensors, self.phase.norm, self.gather)
+    def _magnitudes(self) -> Scores:
+        return scores.magnitude(self.groups, self.built.weights(), self.phase.norm, self.gather)
 
     def _update(self, table: Tree) -> None:
         context = self.context
@@ -259,10 +256,6 @@ class _Work:
 
 def _what_is_zero(phase: Prune, place: Place) -> bool:
     return phase.method == "sparsity" and (place.share is None or phase.penalty == "growing")
-
-
-def _weights(built: BuiltNetwork) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach() for name, tensor in built.network.state_dict().items()}
 
 
 def _stays(group: UnitGroup, layers: Sequence[str]) -> bool:

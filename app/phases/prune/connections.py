@@ -1,7 +1,6 @@
 """Cutting single connections: weights become zero and stay zero, the same on every replica."""
 
 from collections.abc import Callable, Mapping
-from itertools import islice
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from app.learning.pruning import penalties
 from app.learning.pruning.connections import lowest, prunable, random_scores, two_of_four
 from app.learning.training import checksum
 from app.phases.context import Context
-from app.phases.context.fitting import Fit, plainly
 from app.phases.context.networks import BuiltNetwork
+from app.phases.prune.gradients import each_gradient
 from app.phases.prune.result import CutResult, Place
 
 
@@ -28,7 +27,7 @@ def cut(context: Context, phase: Prune, place: Place, built: BuiltNetwork, dense
     else:
         masks = _masks(context, phase, place, _scores(context, phase, place, built, weights))
     _agree(context, place, masks)
-    cut_ = {name: tensor.detach() for name, tensor in built.network.state_dict().items()}
+    cut_ = built.weights()
     cut_ |= {name: torch.where(mask, cut_[name], 0.0) for name, mask in masks.items()}  # +0, not -0
     names = {name for one in context.stage_group.allgather(sorted(masks)) for name in one}
     tree = built.architecture | {"sparse": sorted(names | set(built.architecture.get("sparse", ())))}
@@ -84,17 +83,11 @@ def _taylor(
     context: Context, phase: Prune, place: Place, built: BuiltNetwork, weights: Mapping[str, torch.nn.Parameter]
 ) -> dict[str, torch.Tensor]:
     """Mean over batches of (gradient x weight)^2, as of a gate on each connection (Molchanov et al., CVPR 2019)."""
-    how = plainly(context, phase)._replace(title=f"{place.title} importance")
-    fit = Fit(context, phase, built, how)
     found = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in weights.items()}
-    for batch in islice(how.read(0, 0), phase.batches):
-        fit.step.only_gradients(batch, 0)
+    for _ in each_gradient(context, phase, place, built):
         for name, weight in weights.items():
             if weight.grad is not None:
                 found[name] += (weight.grad * weight.detach()).square()
-    fit.close()
-    for parameter in built.network.parameters():
-        parameter.grad = None
     return found
 
 

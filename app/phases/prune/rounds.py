@@ -165,7 +165,7 @@ def _store(
     weights: Mapping[str, torch.Tensor],
     built: BuiltNetwork,
 ) -> State:
-    """Write the network after a stage, drop what came two stages before, and go on from the file."""
+    """Write the network after a stage, drop those that nobody can go back to, and go on from the file."""
     folder = context.folder.checkpoints(phase.name)
     path = stage_file(folder, stage.number)
     extras: Tree = {"rounds": dict(columns(state.rows)), "dense": state.dense._asdict()}
@@ -178,8 +178,7 @@ def _store(
 def _finish(context: Context, phase: Prune, state: State) -> dict[str, Any]:
     """Store the network that is handed on, and say what the phase bought. Collective over: world."""
     row = state.rows[-1] if state.rows else {}
-    weights = {name: tensor.detach() for name, tensor in state.built.network.state_dict().items()}
-    store_network(context, phase.name, weights, state.built, row)
+    store_network(context, phase.name, state.built.weights(), state.built, row)
     table: Tree = {
         "kind": phase.kind,
         "method": phase.method,
