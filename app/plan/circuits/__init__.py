@@ -1,0 +1,1 @@
+"""Quantum circuits as data: gates, templates, OpenQASM, and who computes what. Standard library only."""
