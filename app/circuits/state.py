@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.circuits.memory import aligned
 from app.parallel.group import Group
 
 REALS = {"complex64": np.float32, "complex128": np.float64}
@@ -69,8 +70,10 @@ def zero_state(qubits: int, dtype: str, group: Group | None = None, threads: int
     if rank_bits >= qubits:
         raise ValueError(f"a state of {qubits} qubits on {ranks} ranks; at most {1 << max(0, qubits - 1)}")
     real = REALS[dtype]
-    re = np.zeros(1 << (qubits - rank_bits), real)
-    im = np.zeros_like(re)
+    re = aligned(1 << (qubits - rank_bits), real)
+    im = aligned(re.size, real)
+    re.fill(0)
+    im.fill(0)
     if not group or group.rank == 0:
         re[0] = 1.0
     return StateVector(qubits, re, im, list(range(qubits)), group, threads)

@@ -5,9 +5,21 @@ import numpy as np
 from app.parallel.group import Group
 
 
-def swap_with(group: Group, partner: int, send: np.ndarray, receive: np.ndarray) -> None:
-    """Send an array to the partner and receive one of the same size; both contiguous, different memory.
+class Swap:
+    """An array on its way to the partner and one of the same size on its way here; contiguous, different memory.
 
-    Collective over: both partners.
+    Both partners begin their swaps in the same order.
     """
-    group.comm.Sendrecv(send, partner, recvbuf=receive, source=partner)
+
+    def __init__(self, group: Group, partner: int, send: np.ndarray, receive: np.ndarray) -> None:
+        self._requests = [group.comm.Irecv(receive, partner), group.comm.Isend(send, partner)]
+
+    def wait(self) -> None:
+        """Until both have arrived. Collective over: both partners."""
+        for request in self._requests:
+            request.Wait()
+
+
+def swap_with(group: Group, partner: int, send: np.ndarray, receive: np.ndarray) -> None:
+    """Send an array to the partner and receive one of the same size. Collective over: both partners."""
+    Swap(group, partner, send, receive).wait()

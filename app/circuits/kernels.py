@@ -1,0 +1,135 @@
+"""Compiled loops over the blocks of a pass. They release the GIL; machine code is kept on disk by numba."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from app.circuits import vector_code as code
+
+# Kinds of operations of a pass; the columns of its table. VECTORS of a dense matrix: how many targets it has.
+PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE = range(6)
+KIND, BIT, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS = range(9)
+
+_pair, _real_pair, _exchange, _scale = code.pair, code.real_pair, code.exchange, code.scale
+_lane0, _lane1, _lane2, _lane3 = code.lane_loops
+
+
+@njit(nogil=True, cache=True)
+def _dense(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: Any) -> None:
+    """A matrix on several bits of the block; table: real parts, then imaginary parts, row by row."""
+    k = bits.size
+    rows = 1 << k
+    offsets = np.zeros(rows, np.int64)
+    fixed = row[FIXED]
+    for bit in range(k):
+        for index in range(1 << bit):
+            offsets[index | 1 << bit] = offsets[index] + bits[bit]
+    x = np.empty(rows, table.dtype)
+    y = np.empty(rows, table.dtype)
+    start = row[OFFSET]
+    for first in range(size):
+        if first & fixed:
+            continue
+        origin = base + first + row[VALUE]
+        for r in range(rows):
+            x[r] = re[origin + offsets[r]]
+            y[r] = im[origin + offsets[r]]
+        for r in range(rows):
+            real = 0.0
+            imaginary = 0.0
+            for c in range(rows):
+                a = table[start + r * rows + c]
+                b = table[start + rows * rows + r * rows + c]
+                real += a * x[c] - b * y[c]
+                imaginary += a * y[c] + b * x[c]
+            re[origin + offsets[r]] = real
+            im[origin + offsets[r]] = imaginary
+
+
+@njit(nogil=True, cache=True)
+def block(re: Any, im: Any, base: int, size: int, outside: int, operations: Any, bits: Any, table: Any) -> None:
+    """All operations on one block of `size` amplitudes from `base`; outside: the positions it has in the state."""
+    for number in range(operations.shape[0]):
+        row = operations[number]
+        if outside & row[OUTSIDE_MASK] != row[OUTSIDE_VALUE]:
+            continue
+        kind, bit, fixed, value = row[KIND], row[BIT], row[FIXED], row[VALUE]
+        offset, vectors = row[OFFSET], row[VECTORS]
+        if kind == PAIR:
+            _pair(re, im, base, vectors, fixed, value, bit, table, offset)
+        elif kind == REAL_PAIR:
+            _real_pair(re, im, base, vectors, fixed, value, bit, table, offset)
+        elif kind == EXCHANGE:
+            _exchange(re, im, base, vectors, fixed, value, bit, table, offset)
+        elif kind == SCALE:
+            _scale(re, im, base, vectors, fixed, value, bit, table, offset)
+        elif kind == LANE:
+            if bit == 1:
+                _lane0(re, im, base, vectors, fixed, value, bit, table, offset)
+            elif bit == 2:
+                _lane1(re, im, base, vectors, fixed, value, bit, table, offset)
+            elif bit == 4:
+                _lane2(re, im, base, vectors, fixed, value, bit, table, offset)
+            else:
+                _lane3(re, im, base, vectors, fixed, value, bit, table, offset)
+        else:
+            _dense(re, im, base, size, row, bits[number, : row[VECTORS]], table)
+
+
+@njit(nogil=True, cache=True)
+def deposit(number: int, places: Any) -> int:
+    """The bits of a number put at places, lowest first."""
+    found = 0
+    for k in range(places.size):
+        found |= (number >> k & 1) << places[k]
+    return found
+
+
+@njit(nogil=True, cache=True)
+def copy_rows(source: Any, start: int, rows: Any, length: int, target: Any) -> None:
+    """Rows of a block, `length` elements each, into contiguous memory."""
+    for r in range(rows.size):
+        first = start + rows[r]
+        for k in range(length):
+            target[r * length + k] = source[first + k]
+
+
+@njit(nogil=True, cache=True)
+def copy_rows_back(source: Any, start: int, rows: Any, length: int, target: Any) -> None:
+    """Contiguous memory back into the rows of a block."""
+    for r in range(rows.size):
+        first = start + rows[r]
+        for k in range(length):
+            target[first + k] = source[r * length + k]
+
+
+@njit(nogil=True, cache=True)
+def blocks(
+    re: Any,
+    im: Any,
+    first: int,
+    last: int,
+    places: Any,
+    rows: Any,
+    length: int,
+    memory: Any,
+    operations: Any,
+    bits: Any,
+    table: Any,
+) -> None:
+    """Blocks first to last of a pass. places: inactive positions. rows: starts of a block's rows of `length`.
+
+    memory: (2, block size) of this thread's own; not used where a block is one row.
+    """
+    size = rows.size * length
+    for number in range(first, last):
+        base = deposit(number, places)
+        if rows.size == 1:
+            block(re, im, base, size, base, operations, bits, table)
+            continue
+        copy_rows(re, base, rows, length, memory[0])
+        copy_rows(im, base, rows, length, memory[1])
+        block(memory[0], memory[1], 0, size, base, operations, bits, table)
+        copy_rows_back(memory[0], base, rows, length, re)
+        copy_rows_back(memory[1], base, rows, length, im)

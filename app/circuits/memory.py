@@ -1,0 +1,17 @@
+"""Arrays that begin at a line of the cache."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+ALIGNMENT = 64
+
+
+def aligned(shape: int | Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+    """An array of any content."""
+    count = math.prod((shape,) if isinstance(shape, int) else shape)
+    size = count * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
