@@ -1,0 +1,24 @@
+// MQT Bench (MIT licence), mqt_graphstate_6_v3
+OPENQASM 3.0;
+include "stdgates.inc";
+bit[6] meas;
+qubit[6] q;
+h q[0];
+h q[1];
+h q[2];
+cz q[1], q[2];
+h q[3];
+cz q[0], q[3];
+cz q[2], q[3];
+h q[4];
+cz q[0], q[4];
+h q[5];
+cz q[1], q[5];
+cz q[4], q[5];
+barrier q[0], q[1], q[2], q[3], q[4], q[5];
+meas[0] = measure q[0];
+meas[1] = measure q[1];
+meas[2] = measure q[2];
+meas[3] = measure q[3];
+meas[4] = measure q[4];
+meas[5] = measure q[5];
