@@ -73,6 +73,7 @@ class _Layers(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:  # type: ignore[override]
         known: Constants = ctx.known
         turns, *saved = ctx.saved_tensors
+        back = turns.conj().resolve_conj()
         groups = known.groups
         matrices, kept = saved[: len(groups)], saved[len(groups) :]
         thetas, before = [], []
@@ -80,7 +81,7 @@ class _Layers(torch.autograd.Function):
             thetas.append(_theta_gradients(gradient, kept[layer + 1], known))
             for number in ctx.used[layer]:
                 gradient = _on_group(gradient, matrices[number][layer].T, groups, number)
-            gradient = gradient * turns[layer].conj().unsqueeze(1)
+            gradient = gradient * back[layer].unsqueeze(1)
             target = known.targets[layer - 1] if layer else None
             if target is not None:
                 gradient = gradient.index_select(0, target)
@@ -152,10 +153,7 @@ def _turned(gradient: Tensor, states: Tensor) -> Tensor:
     """(N,): the loss's derivative by a phase of each amplitude, summed over the samples."""
     if not states.is_complex():
         return (gradient.imag * states).sum(1)
-    ours, theirs = torch.view_as_real(gradient), torch.view_as_real(states)
-    swapped = torch.view_as_complex(ours) * states.conj()
-    del ours, theirs
-    return swapped.imag.sum(1)
+    return torch.linalg.vecdot(states, gradient, dim=1).imag
 
 
 def _weight_gradients(thetas: Tensor, before: Tensor, known: Constants) -> Tensor:
