@@ -11,7 +11,7 @@ import numpy as np
 
 from app.circuits.pauli_kernels import BLOCK_BITS, add_products, pair_sums
 from app.circuits.state import StateVector
-from app.circuits.threads import in_ranges
+from app.circuits.threads import share
 from app.parallel.exchange import swap_with
 from app.plan.circuits.paulis import PauliSum
 
@@ -110,7 +110,7 @@ def _over_ranks(state: StateVector, flip: _Flip) -> float:
             swap_with(state.group, partner, _piece(array, sent, bits), buffer)
         base = (state.rank << local) + (mine << bits)
         re, im = _piece(state.re, mine, bits), _piece(state.im, mine, bits)
-        total += _sum(re, im, *buffers, there, base, 0, state.threads)
+        total += _sum(re, im, buffers[0], buffers[1], there, base, 0, state.threads)
     return 2 * total
 
 
@@ -126,7 +126,7 @@ def _add_over_ranks(state: StateVector, flip: _Flip, result: StateVector) -> Non
             swap_with(state.group, partner, _piece(array, piece, bits), buffer)
         base = (partner << local) + (piece << bits)
         out_re, out_im = _piece(result.re, piece ^ shift, bits), _piece(result.im, piece ^ shift, bits)
-        _add(*buffers, out_re, out_im, there, base, state.threads)
+        _add(buffers[0], buffers[1], out_re, out_im, there, base, state.threads)
 
 
 def _piece(array: np.ndarray, number: int, bits: int) -> np.ndarray:
@@ -146,11 +146,11 @@ def _sum(
     bits = min(BLOCK_BITS, re.size.bit_length() - 1)
     sums = np.zeros(re.size >> bits)  # by block, so that the threads do not matter
 
-    def work(first: int, last: int) -> None:
+    def work(_: int, first: int, last: int) -> None:
         x, zs, even, odd = flip
         pair_sums(re, im, other_re, other_im, x, base, pivot, zs, even, odd, bits, first, last, sums)
 
-    in_ranges(threads, sums.size, work, _BLOCKS_A_THREAD)
+    share(work, sums.size, max(1, min(threads, sums.size // _BLOCKS_A_THREAD)))
     return float(sums.sum())
 
 
@@ -159,8 +159,8 @@ def _add(
 ) -> None:
     bits = min(BLOCK_BITS, re.size.bit_length() - 1)
 
-    def work(first: int, last: int) -> None:
+    def work(_: int, first: int, last: int) -> None:
         x, zs, even, odd = flip
         add_products(re, im, out_re, out_im, x, base, zs, even, odd, bits, first, last)
 
-    in_ranges(threads, re.size >> bits, work, _BLOCKS_A_THREAD)
+    share(work, re.size >> bits, max(1, min(threads, (re.size >> bits) // _BLOCKS_A_THREAD)))
