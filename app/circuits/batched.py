@@ -22,7 +22,7 @@ def run_layers(states: Tensor, weights: Tensor, circuit: Layered, offset: Tensor
     states: real or complex. weights (L, n, 3): phi, theta, omega. offset (N,): phases in radians that the states have
     before the first layer. Collective over: none.
     """
-    out: Tensor = _Layers.apply(states, weights, circuit, offset)  # type: ignore[no-untyped-call]
+    out: Tensor = _Layers.apply(states, weights, circuit, offset)
     return out
 
 
@@ -37,13 +37,13 @@ def finish(states: Tensor, weights: Tensor, circuit: Layered) -> Tensor:
 
 def product_states(angles: Tensor) -> Tensor:
     """RY(angle)|0> on every qubit: angles (n, B) -> (N, B) real. Collective over: none."""
-    out: Tensor = _Product.apply(angles)  # type: ignore[no-untyped-call]
+    out: Tensor = _Product.apply(angles)
     return out
 
 
 def weighted_probabilities(states: Tensor, rows: Tensor) -> Tensor:
     """Sums of probabilities: states (N, B) complex, rows (m, N) real -> (B, m). Collective over: none."""
-    out: Tensor = _Probabilities.apply(states, rows)  # type: ignore[no-untyped-call]
+    out: Tensor = _Probabilities.apply(states, rows)
     return out
 
 
@@ -70,7 +70,7 @@ class _Layers(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         known: Constants = ctx.known
         turns, *saved = ctx.saved_tensors
         back = turns.conj().resolve_conj()
@@ -179,7 +179,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         columns, *kept = ctx.saved_tensors
         found = []
         for qubit in range(len(columns) - 1, -1, -1):
@@ -200,7 +200,7 @@ class _Probabilities(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         states, rows = ctx.saved_tensors
         weights = (2 * rows).T @ gradient.T
         return torch.view_as_complex(torch.view_as_real(states) * weights.unsqueeze(-1)), None

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-GROUP = 4  # qubits whose rotations are one matrix product: 16x16 is fast, 32x32 only does more work
+from app.plan.circuits.paulis import PauliString
+from app.plan.layer_lists import rotation_groups
 
 Pairs: TypeAlias = tuple[tuple[int, int], ...]  # control, target of CNOTs, in order
 
@@ -65,7 +66,7 @@ def constants(circuit: Layered, dtype: torch.dtype, device: torch.device) -> Con
     for pairs in circuit.cnots:
         if pairs not in known:
             known[pairs] = _permutation(circuit.qubits, pairs, device)
-    sizes = _groups(circuit.qubits)
+    sizes = rotation_groups(circuit.qubits)
     return Constants(
         signs(circuit.qubits, dtype, device),
         tuple(known[pairs][0] for pairs in circuit.cnots),
@@ -73,6 +74,27 @@ def constants(circuit: Layered, dtype: torch.dtype, device: torch.device) -> Con
         sizes,
         tuple(_generators(size).to(device, dtype) for size in sizes),
     )
+
+
+@lru_cache(maxsize=32)
+def parities(
+    circuit: Layered, strings: tuple[PauliString, ...], dtype: torch.dtype, device: torch.device, before: bool
+) -> Tensor:
+    """Signs that the strings' Z and Y give amplitudes (m, N); before: by their places before the last CNOTs.
+
+    Collective over: none.
+    """
+    index = torch.arange(1 << circuit.qubits, device=device)
+    if before and circuit.cnots:
+        index = moved(index, circuit.cnots[-1])
+    rows = []
+    for string in strings:
+        parity = torch.zeros_like(index)
+        for qubit in range(circuit.qubits):
+            if string.z >> qubit & 1:
+                parity ^= index >> qubit & 1
+        rows.append(1 - 2 * parity)
+    return torch.stack(rows).to(dtype)
 
 
 def signs(qubits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -93,12 +115,6 @@ def _permutation(qubits: int, pairs: Pairs, device: torch.device) -> tuple[Tenso
         return None, None
     targets = moved(torch.arange(1 << qubits, device=device), pairs)
     return torch.argsort(targets), targets
-
-
-def _groups(qubits: int) -> tuple[int, ...]:
-    """Sizes of groups of at most GROUP qubits, as equal as they can be, the larger first."""
-    count = -(-qubits // GROUP)
-    return tuple(qubits // count + (number < qubits % count) for number in range(count))
 
 
 def _generators(size: int) -> Tensor:

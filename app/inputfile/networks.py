@@ -13,6 +13,7 @@ from app.inputfile.kinds import (
     Width,
     Widths,
 )
+from app.inputfile.layers import AnyLayer
 
 Activation = Literal["relu", "gelu", "tanh", "silu"]
 USER = "file.py:function"
@@ -99,6 +100,30 @@ class Transformer(NetworkTable):
     )
 
 
+class Layers(NetworkTable):
+    """A list of layers, from the inputs on; a last linear layer gives the outputs."""
+
+    kind: Literal["layers"]
+    layers: Annotated[tuple[AnyLayer, ...], Field(strict=False, min_length=1, max_length=10_000)] = Field(
+        examples=[
+            (
+                {"kind": "dense", "width": 4, "activation": "tanh"},
+                {"kind": "quantum", "qubits": 4, "layers": 2},
+            )
+        ],
+        description="kinds: dense, convolution, pooling, dropout, quantum",
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """Entries as plain tables; measure only where it is given."""
+        plain = [one.model_dump() for one in self.layers]
+        for entry in plain:
+            if "measure" in entry:
+                measure = list(entry.pop("measure"))
+                entry |= {"measure": measure} if measure else {}
+        return {"layers": plain}
+
+
 class UserNetwork(NetworkTable):
     """The user's own: (sample_shape, outputs, **options) -> nn.Module, or functions that make one layer each."""
 
@@ -119,6 +144,12 @@ class Parts(NetworkTable):
     kind: str
 
 
+class NoNetwork(NetworkTable):
+    """That of an input file of quantum phases alone, which need none."""
+
+    kind: Literal["none"] = "none"
+
+
 def _kind(value: Any) -> str:
     kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
     return USER if isinstance(kind, str) and ".py:" in kind else str(kind)
@@ -129,7 +160,9 @@ Network = Annotated[
     | Annotated[Lenet, Tag("lenet")]
     | Annotated[Resnet, Tag("resnet")]
     | Annotated[Transformer, Tag("transformer")]
-    | Annotated[UserNetwork, Tag(USER)],
+    | Annotated[Layers, Tag("layers")]
+    | Annotated[UserNetwork, Tag(USER)]
+    | Annotated[NoNetwork, Tag("none")],
     Discriminator(_kind),
 ]
 NETWORKS: dict[str, type[NetworkTable]] = {
@@ -137,5 +170,6 @@ NETWORKS: dict[str, type[NetworkTable]] = {
     "lenet": Lenet,
     "resnet": Resnet,
     "transformer": Transformer,
+    "layers": Layers,
     USER: UserNetwork,
 }

@@ -13,6 +13,7 @@ from torch import nn
 from app.errors import InputError
 from app.networks.layers import Layer, chosen, ties
 from app.networks.lenet import lenet
+from app.networks.listed import listed
 from app.networks.mlp import mlp
 from app.networks.resizing import resized
 from app.networks.resnet import resnet
@@ -24,6 +25,7 @@ KINDS: dict[str, Callable[..., list[Layer]]] = {
     "lenet": lenet,
     "resnet": resnet,
     "transformer": transformer,
+    "layers": listed,
 }
 WEIGHTS = 0x77656967  # keeps the keys of starting weights apart from other uses of the same seed
 

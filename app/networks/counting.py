@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from app.networks.quantum import QuantumLayer
 from app.networks.transformer import Attention
 
 
 class Counts:
-    """`operations`: multiply-adds of linear and convolutional layers and of our own attention.
+    """`operations`: multiply-adds of linear and convolutional layers, of our own attention and quantum layers.
 
     `activation_bytes`: outputs of all parts.
     """
@@ -37,6 +38,8 @@ def counting(module: nn.Module) -> Iterator[Counts]:
         if isinstance(part, nn.Linear | nn.modules.conv._ConvNd) and isinstance(weight, Tensor):
             outputs = part.out_features if isinstance(part, nn.Linear) else part.out_channels
             counts.operations += weight.numel() * output.numel() // outputs
+        elif isinstance(part, QuantumLayer):
+            counts.operations += part.operations * len(output)
 
     def note_products(part: Attention, _: Any, output: Tensor) -> None:
         # queries with keys, and the shares with values; a causal mask saves no operations

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from app.errors import InputError
 from app.plan import architectures
 from app.plan.architectures import Block, Image, norm_groups
+from app.plan.layer_lists import listed
 
 FLOAT, INDEX = 4, 8  # bytes of a float32 and of the int64 indices of pooling and tokens
 
@@ -170,11 +171,20 @@ def transformer(
     return (_embedding(sizes, width, dropout), *named, head)
 
 
+def layers(*, layers: Sequence[Mapping[str, Any]], sample_shape: Sequence[int], outputs: int) -> tuple[LayerCost, ...]:
+    """Costs of a list of layers, and of the output layer."""
+    return tuple(
+        LayerCost(one.name, one.parameters, one.after, one.operations, FLOAT * one.kept)
+        for one in listed(layers, sample_shape, outputs)
+    )
+
+
 COSTS: dict[str, Callable[..., tuple[LayerCost, ...]]] = {
     "mlp": mlp,
     "lenet": lenet,
     "resnet": resnet,
     "transformer": transformer,
+    "layers": layers,
 }
 
 
