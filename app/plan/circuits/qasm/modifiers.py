@@ -11,6 +11,8 @@ _OWN_INVERSE = frozenset(("id", "x", "y", "z", "h", "swap"))
 _INVERSES = {"s": "sdg", "sdg": "s", "t": "tdg", "tdg": "t", "sx": "sxdg", "sxdg": "sx"}
 # Gates whose first power is that of their angle.
 _LINEAR = frozenset(("rx", "ry", "rz", "p", "gphase", "rxx", "ryy", "rzz", "rzx"))
+# diag(1, exp(i phase))
+_PHASES = {"z": math.pi, "s": math.pi / 2, "sdg": -math.pi / 2, "t": math.pi / 4, "tdg": -math.pi / 4}
 # Gates of two targets without angles: the power that is one.
 _ORDERS = {"swap": 2, "iswap": 4}
 
@@ -57,6 +59,10 @@ def power_of_one(gate: Gate, exponent: float) -> Gate | None:
         return gate._replace(angles=(scaled(gate.angles[0], exponent),))
     if gate.name == "r":
         return gate._replace(angles=(scaled(gate.angles[0], exponent), gate.angles[1]))
+    if gate.name in _PHASES:
+        return gate._replace(name="p", angles=(_PHASES[gate.name] * exponent,))
+    if gate.name == "x" and exponent in (0.5, -0.5):
+        return gate._replace(name="sx" if exponent > 0 else "sxdg")
     if gate.name in _ORDERS:
         order = _ORDERS[gate.name]
         if not float(exponent).is_integer() or exponent % order > 1:
