@@ -130,7 +130,22 @@ def _run_facts(file: Any) -> dict[str, str]:
     return {unescape(place): ", ".join(parts).replace(":,", ":") for place, parts in facts.items()}
 
 
-_KINDS = {"network": _network_facts, "checkpoint": _checkpoint_facts, "run": _run_facts}
+def _state_facts(file: Any) -> dict[str, str]:
+    """Of one part of a state vector."""
+    positions = file["positions"][()].tolist()
+    return {
+        "qubits": f"{len(positions)}, in amplitudes of 2 x {file['re'].dtype}",
+        "part": f"{file['part'][()] + 1} of {file['parts'][()]}, {file['re'].size:,} amplitudes",
+        "positions": ", ".join(f"qubit {qubit} at bit {place}" for qubit, place in enumerate(positions)),
+    }
+
+
+_KINDS = {
+    "network": _network_facts,
+    "checkpoint": _checkpoint_facts,
+    "run": _run_facts,
+    "quantum-state": _state_facts,
+}
 
 
 def _small_values(group: Any, title: str) -> dict[str, str]:
