@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,10 +17,12 @@ import app
 from app.errors import InputError, MachineError, PhalanxError
 from app.inputfile import Input, read_input
 from app.inputfile.files import data_files, network_files
-from app.inputfile.phases import Trains
+from app.inputfile.phases import Quantum, Trains
 from app.inputfile.read import read_text
 from app.inputfile.resolved import resolved_dict, resolved_text
 from app.parallel import environment
+from app.plan.circuits.chosen import circuits_of
+from app.plan.circuits.circuit import Circuit
 from app.plan.plan import PhasePlan, Plan, make_plan
 from app.plan.restart import differences
 from app.plan.show import costs_of, folder_of
@@ -107,7 +110,8 @@ def read_job(options: Options, ranks: int, text: str) -> Job:
     run_folder = RunFolder(Path(folder_of(given)))
     progress = None if options.fresh else _worth_keeping(run_folder, read_progress(run_folder.progress))
     done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
-    plan = _collected(lambda: make_plan(given, ranks, done), problems, None)
+    circuits: dict[str, Circuit] = _collected(lambda: circuits_of(given, folder), problems, {})
+    plan = _collected(lambda: make_plan(given, ranks, done, circuits), problems, None)
     _collected(lambda: costs_of(given), problems, None)  # whether the network goes with the sample's shape, if given
     if problems or plan is None:
         raise InputError(*(f"{options.file}: {problem}" for problem in problems))
@@ -133,8 +137,10 @@ def _worth_keeping(folder: RunFolder, found: RunProgress | None) -> RunProgress 
 
 
 def _still_there(folder: RunFolder, given: Input, name: str) -> bool:
-    """A finished phase whose network was deleted has to run again."""
+    """A finished phase whose network or state was deleted has to run again."""
     phase = next((phase for phase in given.phase if phase.name == name), None)
+    if isinstance(phase, Quantum) and phase.save_state:
+        return any(folder.state(name).glob("*.h5"))
     return phase is not None and (not isinstance(phase, Trains) or folder.network(name).is_file())
 
 
@@ -162,7 +168,7 @@ def _run(options: Options, world: Any, place: _Place) -> int:
     try:
         context = _context(options, world, job, folder, log, provenance, place)
         _collect_again()
-        with context.data.source:
+        with context.known_data.source if context.known_data else nullcontext():
             rows = _walk(context, replace(before, input=resolved_dict(job.given)))
     except PhalanxError as error:
         log.note("\n".join(["stopped:", *error.problems]))
@@ -219,8 +225,10 @@ def _context(
     results = Results(folder.results)
     known = world.bcast(world.together(lambda: results.read().get("data") if world.rank == 0 else None))
     begun = job.progress is not None and bool(job.progress.begun)
-    data, measured = open_data(given, job.files, known, begun, world, watchdog, log)
-    world.together(lambda: results.update({"data": measured}, provenance) if world.rank == 0 else None)
+    data = None
+    if given.has_data:
+        data, measured = open_data(given, job.files, known, begun, world, watchdog, log)
+        world.together(lambda: results.update({"data": measured}, provenance) if world.rank == 0 else None)
     grid = job.plan.grid
     return Context(
         plan=job.plan,
@@ -230,7 +238,7 @@ def _context(
         data_group=world.group(grid.stage(world.rank), world.rank),
         stage_group=world.group(grid.replica(world.rank), world.rank),
         device=chosen.device,
-        data=data,
+        known_data=data,
         folder=folder,
         results=results,
         provenance=provenance,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.errors import InputError
 from app.inputfile.models import Input
-from app.inputfile.phases import Distill
+from app.inputfile.phases import Distill, Quantum, Train
 
 
 def data_files(given: Input, folder: Path) -> tuple[Path, ...]:
@@ -32,7 +32,7 @@ def data_files(given: Input, folder: Path) -> tuple[Path, ...]:
 
 
 def network_files(given: Input, folder: Path) -> list[str]:
-    """Why files of networks are not there, the user's own and those of other runs, as sentences."""
+    """Why files of networks and circuits are not there, the user's own and those of other runs, as sentences."""
     named = [(f'[network] kind = "{given.network.kind}"', given.network.kind)]
     for phase in given.phase:
         if isinstance(phase, Distill):
@@ -40,6 +40,13 @@ def network_files(given: Input, folder: Path) -> list[str]:
             named += [(f'{title}: teacher = "{teacher}"', teacher) for teacher in phase.teacher]
             if phase.student is not None:
                 named.append((f'{title}: student: kind = "{phase.student.kind}"', phase.student.kind))
+        if isinstance(phase, Train) and phase.architecture is not None:
+            kind = phase.architecture.kind
+            named.append((f'[[phase]] "{phase.name}": architecture: kind = "{kind}"', kind))
+        if isinstance(phase, Quantum) and phase.circuit.function is not None:
+            named.append(
+                (f'[[phase]] "{phase.name}": circuit: function = "{phase.circuit.function}"', phase.circuit.function)
+            )
     missing = [(where, path) for where, path in _files(named, folder) if not path.is_file()]
     return [f"{where}: {path} is not a file{_near(path)}" for where, path in missing]
 

@@ -16,7 +16,7 @@ from app.inputfile.kinds import (
     Positives,
     Table,
 )
-from app.inputfile.networks import Network
+from app.inputfile.networks import Network, NoNetwork
 from app.inputfile.phases import NEW, Phase
 
 
@@ -151,6 +151,17 @@ class Data(Table):
         return self
 
 
+# That of an input file of quantum phases alone, which need none: it names no file.
+NO_DATA = Data.model_construct(file=(), inputs="", targets="")
+
+
+def _without(raw: Any) -> Any:
+    """The tables that quantum phases do not need, for an input file that leaves them out and has no other phases."""
+    phases = raw.get("phase") if isinstance(raw, dict) else None
+    kinds = [one.get("kind") for one in phases if isinstance(one, dict)] if isinstance(phases, list) else []
+    return {"data": NO_DATA, "network": NoNetwork(), **raw} if kinds and set(kinds) == {"quantum"} else raw
+
+
 class Input(Table):
     """A whole input file."""
 
@@ -159,6 +170,13 @@ class Input(Table):
     data: Data
     network: Network
     phase: Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)]
+
+    _optional = model_validator(mode="before")(_without)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is a [data] table."""
+        return bool(self.data.file)
 
     @property
     def split_seed(self) -> int:
@@ -173,6 +191,8 @@ class Input(Table):
             raise ValueError(f"two phases have the name {twice[0]!r}; give each its own")
         if NEW in names:
             raise ValueError(f"a phase cannot be called {NEW!r}: the word means a network with starting weights")
+        if self.network.kind == "none" and any(p.kind != "quantum" for p in self.phase):
+            raise ValueError('[network] kind = "none" is for quantum phases alone; the other phases need a network')
         if ALL in names:
             raise ValueError(f"a phase cannot be called {ALL!r}: the word means the networks of all phases before")
         return self

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Tag
 from app.inputfile.compression import Distill, Prune
 from app.inputfile.evaluation import Evaluate
 from app.inputfile.kinds import Table
+from app.inputfile.quantum import Quantum
 from app.inputfile.training import NEW, Train, Trains
 
 
@@ -14,14 +15,21 @@ def _kind(value: Any) -> str:
     return str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
 
 
-AnyPhase = Train | Prune | Distill | Evaluate
+AnyPhase = Train | Prune | Distill | Evaluate | Quantum
 Phase = Annotated[
     Annotated[Train, Tag("train")]
     | Annotated[Prune, Tag("prune")]
     | Annotated[Distill, Tag("distill")]
-    | Annotated[Evaluate, Tag("evaluate")],
+    | Annotated[Evaluate, Tag("evaluate")]
+    | Annotated[Quantum, Tag("quantum")],
     Discriminator(_kind),
 ]
-PHASES: dict[str, type[Table]] = {"train": Train, "prune": Prune, "distill": Distill, "evaluate": Evaluate}
+PHASES: dict[str, type[Table]] = {
+    "train": Train,
+    "prune": Prune,
+    "distill": Distill,
+    "evaluate": Evaluate,
+    "quantum": Quantum,
+}
 
-__all__ = ["NEW", "PHASES", "AnyPhase", "Distill", "Evaluate", "Phase", "Prune", "Train", "Trains"]
+__all__ = ["NEW", "PHASES", "AnyPhase", "Distill", "Evaluate", "Phase", "Prune", "Quantum", "Train", "Trains"]

@@ -10,8 +10,9 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def resolved_dict(given: Input) -> dict[str, Any]:
-    """Plain dicts, lists and scalars with every default; keys without a value are left out."""
-    return _plain(given.model_dump())
+    """Plain dicts, lists and scalars with every default; keys and tables without a value are left out."""
+    idle = {"data": not given.has_data, "network": given.network.kind == "none"}
+    return _plain(given.model_dump(exclude={name for name, without in idle.items() if without}))
 
 
 def resolved_text(given: Input) -> str:

@@ -7,9 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.inputfile.layers import LAYERS
 from app.inputfile.models import Input
 from app.inputfile.networks import NETWORKS
 from app.inputfile.phases import PHASES
+from app.inputfile.quantum import CircuitTable, Noise
+
+_OWN = ("student", "architecture")  # tables of networks inside those of phases
+_INNER = {"circuit": CircuitTable, "noise": Noise}  # tables inside those of phases
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -40,9 +45,10 @@ def _sentence(problem: dict[str, Any], raw: dict[str, Any], file: str) -> str:
     if kind == "extra_forbidden":
         return f"{where}: unknown {'key' if place.table else 'table'} {key!r}{nearest(key, place.known)}"
     if kind == "missing":
-        return f"{where}: {'the table' if not place.table else 'the key'} {key!r} is missing{_doc(place, key)}."
+        why = "; only quantum phases go without" if not place.table and key in ("data", "network") else ""
+        return f"{where}: {'the table' if not place.table else 'the key'} {key!r} is missing{_doc(place, key)}{why}."
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        kinds = NETWORKS if {"network", "student"} & set(problem["loc"]) else PHASES
+        kinds = _kinds(problem["loc"])
         given = context.get("tag")
         if not isinstance(problem.get("input"), dict):
             return f"{where}: {key} = {found}: expected a table{_doc(place, key)}."
@@ -124,18 +130,33 @@ def _place(location: tuple[Any, ...], raw: dict[str, Any]) -> _Place:
         name = table.get("name") if isinstance(table, dict) else None
         kind = rest.pop(0) if rest and rest[0] in PHASES else None
         title = f'[[phase]] "{name}"' if isinstance(name, str) else f"[[phase]] number {number + 1}"
-        if rest and rest[0] == "student" and isinstance(table, dict) and isinstance(table.get("student"), dict):
-            rest.pop(0)
-            network = rest.pop(0) if rest and rest[0] in NETWORKS else None
-            return _Place(f"{title}: student", _dotted(rest), NETWORKS.get(str(network)))
+        if rest and rest[0] in _OWN and isinstance(table, dict) and isinstance(table.get(rest[0]), dict):
+            return _of_network(f"{title}: {rest[0]}", rest[1:])
+        if len(rest) > 1 and rest[0] in _INNER:
+            return _Place(f"{title}: {rest[0]}", _dotted(rest[1:]), _INNER[str(rest[0])])
         return _Place(title, _dotted(rest), PHASES.get(str(kind)))
     if head == "network" and isinstance(raw.get("network"), dict):
-        kind = rest.pop(0) if rest and rest[0] in NETWORKS else None
-        return _Place("[network]", _dotted(rest), NETWORKS.get(str(kind)))
+        return _of_network("[network]", rest)
     if head in Input.model_fields and (rest or isinstance(raw.get(head), dict)):
         model = Input.model_fields[head].annotation
         return _Place(f"[{head}]", _dotted(rest), model if isinstance(model, type) else None)
     return _Place("", _dotted([head, *rest]), Input)
+
+
+def _of_network(title: str, rest: list[Any]) -> _Place:
+    """A place in a network's table, or in an entry of its list of layers."""
+    kind = rest.pop(0) if rest and rest[0] in NETWORKS else None
+    if kind == "layers" and len(rest) > 2 and rest[0] == "layers" and rest[2] in LAYERS:
+        number, layer = int(rest[1]) + 1, str(rest[2])
+        return _Place(f"{title}: layer {number}, {layer}", _dotted(rest[3:]), LAYERS[layer])
+    return _Place(title, _dotted(rest), NETWORKS.get(str(kind)))
+
+
+def _kinds(location: tuple[Any, ...]) -> Iterable[str]:
+    """What a table at this place may be."""
+    if location[-2:-1] == ("layers",):
+        return LAYERS
+    return NETWORKS if {"network", *_OWN} & set(location) else PHASES
 
 
 def _dotted(parts: Iterable[Any]) -> str:

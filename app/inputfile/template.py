@@ -1,5 +1,6 @@
 """A commented TOML text with every key, its default, range and line of documentation, from the models."""
 
+import re
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -66,8 +67,12 @@ def _toml(value: Any) -> str:
     if isinstance(value, int) and value >= 1 << 20 and value % (1 << 20) == 0:
         return f'"{value >> 20} MiB"'
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{_quoted(key)} = {_toml(one)}" for key, one in value.items()) + "}"
     return str(value)
+
+
+def _quoted(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else f'"{key}"'
 
 
 def _choices(annotation: Any) -> str:

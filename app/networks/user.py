@@ -43,7 +43,7 @@ def user_layers(kind: str, *, options: Mapping[str, Any], sample_shape: Sequence
     network is built. Collective over: none. Raises InputError.
     """
     path, _, name = kind.rpartition(":")
-    call = partial(_call, kind, _load(Path(path), name), options, tuple(sample_shape), outputs)
+    call = partial(_call, kind, load_function(Path(path), name), options, tuple(sample_shape), outputs)
     made = _first(call)
     if isinstance(made, nn.Module):
         children = _children(made)
@@ -61,23 +61,24 @@ def _child(whole: Callable[[], dict[str, nn.Module]], name: str) -> nn.Module:
     return whole()[name]
 
 
-def _load(path: Path, name: str) -> Callable[..., object]:
+def load_function(path: Path, name: str, subject: str = "network") -> Callable[..., object]:
+    """The user's function in a file that is run for it. Collective over: none. Raises InputError."""
     if not path.is_file():
-        raise InputError(f"network: there is no file {path}; kind = 'file.py:function' needs a Python file")
-    module = _run_file(path)
+        raise InputError(f"{subject}: there is no file {path}; kind = 'file.py:function' needs a Python file")
+    module = _run_file(path, subject)
     function = getattr(module, name, None)
     if function is None:
         defined = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
-        raise InputError(f"network: {path} has no function {name!r}; it has {', '.join(defined) or 'none'}")
+        raise InputError(f"{subject}: {path} has no function {name!r}; it has {', '.join(defined) or 'none'}")
     if not callable(function):
-        raise InputError(f"network: {name!r} in {path} is {type(function).__name__}, not a function")
+        raise InputError(f"{subject}: {name!r} in {path} is {type(function).__name__}, not a function")
     return function
 
 
-def _run_file(path: Path) -> ModuleType:
+def _run_file(path: Path, subject: str) -> ModuleType:
     specification = importlib.util.spec_from_file_location(f"phalanx_user_{path.stem}", path)
     if specification is None or specification.loader is None:
-        raise InputError(f"network: {path} is not a Python file; its name must end in .py")
+        raise InputError(f"{subject}: {path} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(specification)
     # As for a script, modules beside the file can be imported; last, so that they hide nothing of ours.
     if str(path.parent) not in sys.path:
@@ -86,7 +87,7 @@ def _run_file(path: Path) -> ModuleType:
     try:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise InputError(f"network: reading {path} failed{_where(error, path)}: {_text(error)}") from error
+        raise InputError(f"{subject}: reading {path} failed{_where(error, path)}: {_text(error)}") from error
     return module
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.phases import distill, evaluate, prune, train
+from app.phases import distill, evaluate, prune, quantum, train
 from app.phases.context import Context
 from app.plan.plan import PhasePlan
 
@@ -11,4 +11,5 @@ PHASES: dict[str, Callable[[Context, PhasePlan], dict[str, float]]] = {
     "prune": prune.run,
     "distill": distill.run,
     "evaluate": evaluate.run,
+    "quantum": quantum.run,
 }

@@ -2,19 +2,22 @@
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from app.errors import InputError
 from app.inputfile.evaluation import ALL
 from app.inputfile.models import Input
 from app.inputfile.networks import NetworkTable, Parts
-from app.inputfile.phases import NEW, AnyPhase, Distill, Evaluate, Prune, Train, Trains
+from app.inputfile.phases import NEW, AnyPhase, Distill, Evaluate, Prune, Quantum, Train, Trains
+from app.plan.circuits.circuit import Circuit
 from app.plan.compression import prune_problems
-from app.plan.distillation import distill_notes, distill_problems, is_phase
+from app.plan.distillation import architecture_problems, distill_notes, distill_problems, is_phase
 from app.plan.grid import Grid, grid_problems
 from app.plan.microbatches import load, microbatch_sizes
 from app.plan.pipelines.problems import pipeline_notes, pipeline_problems, unused_keys
 from app.plan.pipelines.stages import recomputes, schedule_of
+from app.plan.quantum import minimising, needs, quantum_notes, quantum_problems
 
 LOSSES_OF = {"classification": ("cross_entropy",), "regression": ("mse", "l1", "huber", "bce")}
 
@@ -51,6 +54,8 @@ class PhasePlan:
     @property
     def makes(self) -> str:
         """The artifact it leaves, in words."""
+        if isinstance(self.phase, Quantum) and self.phase.save_state:
+            return f"states/{self.name}"
         return f"networks/{self.name}.h5" if self.makes_network else f"tables of {self.name} in run.h5"
 
     def of(self, given: Input) -> Input:
@@ -60,12 +65,13 @@ class PhasePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The resolved input, the grid and the phases."""
+    """The resolved input, the grid and the phases. circuits: those known before the run, by the quantum phase."""
 
     input: Input
     grid: Grid
     phases: tuple[PhasePlan, ...]
     notes: tuple[str, ...]
+    circuits: Mapping[str, Circuit] = field(default_factory=dict)
 
     @property
     def schedule(self) -> str:
@@ -78,8 +84,13 @@ class Plan:
         return recomputes(self.input, self.grid)
 
 
-def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
-    """Arrange `given` on `ranks` ranks; `done` are names of finished phases. Raises InputError with all problems."""
+def make_plan(
+    given: Input, ranks: int, done: Collection[str] = (), circuits: Mapping[str, Circuit] = MappingProxyType({})
+) -> Plan:
+    """Arrange `given` on `ranks` ranks; `done` are names of finished phases, `circuits` those of quantum phases.
+
+    Raises InputError with all problems.
+    """
     problems = grid_problems(ranks, given.grid.stages)
     grid = Grid(ranks) if problems else Grid(ranks, given.grid.stages, given.grid.chunks_per_stage)
     phases: list[PhasePlan] = []
@@ -91,31 +102,42 @@ def make_plan(given: Input, ranks: int, done: Collection[str] = ()) -> Plan:
         networks, found = _networks(phase, list(tables), [p.name for p in given.phase])
         teachers, unknown = _teachers(phase, list(tables), [p.name for p in given.phase])
         found += unknown + _phase_problems(phase, given, grid)
+        if isinstance(phase, Quantum):
+            minimised = minimising([step.phase for step in phases])
+            found += quantum_problems(phase, circuits.get(phase.name), given, ranks, minimised)
+            notes += [f"{title}: {note}" for note in quantum_notes(phase, circuits.get(phase.name), ranks)]
         problems += [f"{title}: {problem}" for problem in found]
         notes += [f"{title}: {note}" for note in _phase_notes(phase, given, grid)]
-        if phase.name in done and finished.issuperset((*networks, *teachers)):
+        if phase.name in done and finished.issuperset((*networks, *teachers, *needs(phase))):
             finished.add(phase.name)  # what was made from a network that is made anew is made anew too
         table = _table(phase, networks, given, tables)
         if isinstance(phase, Distill):
             found = distill_problems(phase, table, tables.get(phase.teacher[0]), given)
             problems += [f"{title}: {problem}" for problem in found]
+        if isinstance(phase, Train) and phase.architecture is not None:
+            problems += [f"{title}: {problem}" for problem in architecture_problems(phase.architecture, given)]
         if isinstance(phase, Prune):
             problems += [f"{title}: {problem}" for problem in prune_problems(phase, table, given)]
         phases.append(PhasePlan(phase, networks, teachers, table, phase.name in finished))
         if phases[-1].makes_network:
             tables[phase.name] = table
-    problems += pipeline_problems([(step.phase, step.of(given)) for step in phases if not step.done], grid)
+    problems += pipeline_problems(
+        [(step.phase, step.of(given)) for step in phases if not step.done and not isinstance(step.phase, Quantum)], grid
+    )
     if problems:
         raise InputError(*problems)
     for step in phases:
-        notes += [f'[[phase]] "{step.name}": {note}' for note in pipeline_notes(step.of(given), grid, step.phase)]
-    return Plan(given, grid, tuple(phases), tuple(notes))
+        if not isinstance(step.phase, Quantum):
+            notes += [f'[[phase]] "{step.name}": {note}' for note in pipeline_notes(step.of(given), grid, step.phase)]
+    return Plan(given, grid, tuple(phases), tuple(notes), dict(circuits))
 
 
 def _table(phase: AnyPhase, networks: Sequence[str], given: Input, tables: Mapping[str, NetworkTable]) -> NetworkTable:
     """The table of the network that a phase works on."""
     if isinstance(phase, Distill) and phase.student is not None:
         return phase.student
+    if isinstance(phase, Train) and phase.architecture is not None:
+        return phase.architecture
     if isinstance(phase, Distill) and phase.layers is not None:
         return Parts(kind=f"layers of {phase.teacher[0]}")
     return tables.get(networks[0], given.network) if networks else given.network
@@ -127,7 +149,7 @@ def _networks(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[t
         if phase.layers is not None and is_phase(phase.teacher[0]):
             return (phase.teacher[0],) if phase.teacher[0] in networks else (), []
         return _found("network", phase.network, phase, networks, names) if phase.network else ((), [])
-    if isinstance(phase, Train) and phase.network == NEW:
+    if isinstance(phase, Quantum) or (isinstance(phase, Train) and (phase.network == NEW or phase.architecture)):
         return (), []
     if isinstance(phase, Evaluate) and phase.network is not None and (networks or phase.network != ALL):
         return _evaluated(phase, phase.network, networks, names)
@@ -175,6 +197,8 @@ def _found(
 
 def _phase_problems(phase: AnyPhase, given: Input, grid: Grid) -> list[str]:
     data = given.data
+    if isinstance(phase, Quantum):
+        return []
     if isinstance(phase, Evaluate):
         share = {"train": 1.0, "validation": data.validation, "test": data.test}[phase.part]
         return [] if share else [f'part = "{phase.part}", but [data] {phase.part} = 0: nothing is held out for it.']

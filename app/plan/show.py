@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.inputfile.models import Input
-from app.inputfile.phases import Distill, Prune, Trains
+from app.inputfile.phases import Distill, Prune, Quantum, Trains
+from app.plan.circuits.circuit import Gate
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
 from app.plan.pipelines import schedules
@@ -12,6 +13,7 @@ from app.plan.pipelines.advice import advice
 from app.plan.pipelines.stages import Division, Layout, alike, costs_of, own_sizes, sample_shape_of
 from app.plan.pipelines.times import estimated, transfer_s
 from app.plan.plan import PhasePlan, Plan, loss_of
+from app.plan.quantum import expected_traffic, holding, is_shared_out, needs
 
 SHOWN_MICROBATCHES, SHOWN_STAGES = 12, 4  # a schedule of at most so many is printed
 
@@ -23,13 +25,14 @@ def show_plan(plan: Plan) -> list[str]:
     lines = [
         f"run      {given.run.name} -> {folder_of(given)}",
         f"grid     {grid.ranks} ranks = {grid.replicas} replicas x {grid.stages} stages",
-        f"data     {', '.join(given.data.file)}: {given.data.inputs} -> {given.data.targets}"
-        f" (at most {bytes_text(given.data.memory)} of it in memory a rank)",
-        *_network_lines(plan, layers),
+        *_data_lines(given),
+        *(_network_lines(plan, layers) if given.network.kind != "none" else []),
         "phases",
         *_phase_lines(plan),
     ]
     for step in plan.phases:
+        if isinstance(step.phase, Quantum):
+            lines += ["", *_quantum_lines(plan, step.phase)]
         if isinstance(step.phase, Trains):
             lines += ["", *_rank_lines(replace(plan, input=step.of(given)), step.phase, costs_of(step.of(given)))]
     return lines + ([""] if plan.notes else []) + [f"note     {note}" for note in plan.notes]
@@ -56,6 +59,36 @@ def operations_text(count: float) -> str:
             return f"{count:.3g}{unit}"
         count /= 1000
     raise AssertionError
+
+
+def _data_lines(given: Input) -> list[str]:
+    data = given.data
+    limit = bytes_text(data.memory)
+    what = f"{', '.join(data.file)}: {data.inputs} -> {data.targets} (at most {limit} of it in memory a rank)"
+    return [f"data     {what}"] if given.has_data else []
+
+
+def _quantum_lines(plan: Plan, phase: Quantum) -> list[str]:
+    """What a quantum phase runs, and which ranks hold how much of its state."""
+    circuit = plan.circuits.get(phase.name)
+    by = f", {phase.optimizer} by {phase.gradient_by}, at most {phase.steps} steps" if phase.task == "minimise" else ""
+    first = f"{phase.name}: {phase.task} {phase.circuit.source} on {phase.backend}{by}"
+    if circuit is None:
+        return [f"{first}; its circuit is known once the function is called"]
+    gates = sum(isinstance(one, Gate) for one in circuit.operations)
+    lines = [f"{first}: {circuit.qubits} qubits, {gates} gates, {circuit.parameters} parameters"]
+    if is_shared_out(phase, circuit):
+        return [*lines, "  every rank runs whole circuits, shared out evenly"]
+    held = holding(phase, circuit, plan.grid.ranks)
+    who = "rank 0 holds" if held.ranks == 1 else f"ranks 0 to {held.ranks - 1} each hold"
+    part = "the state" if held.ranks == 1 else f"1/{held.ranks} of the state"
+    copies = f" x {held.copies} copies" if held.copies > 1 else ""
+    lines.append(f"  {who} {part}, {bytes_text(held.bytes)}{copies}")
+    traffic = expected_traffic(phase, circuit, plan.grid.ranks)
+    if traffic is not None and held.ranks > 1:
+        often = " a pass over the circuit" if phase.task == "minimise" else ""
+        lines.append(f"  {traffic.exchanges} exchanges, {bytes_text(traffic.bytes)} sent by each rank{often}")
+    return lines
 
 
 def _network_lines(plan: Plan, layers: Sequence[LayerCost] | None) -> list[str]:
@@ -90,6 +123,9 @@ def _phase_lines(plan: Plan) -> list[str]:
 
 def _start(step: PhasePlan) -> str:
     """What a phase begins with, and who teaches it."""
+    if isinstance(step.phase, Quantum):
+        found = needs(step.phase)
+        return f"parameters of {found[0]}" if found else f"circuit {step.phase.circuit.source}"
     several = f"networks of {', '.join(step.networks)}" if len(step.networks) > 1 else f"network of {step.network}"
     start = several if step.networks else "starting weights"
     if not isinstance(step.phase, Distill):

@@ -16,7 +16,7 @@ from app.storage import atomic_write
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (debug|info|warning|error) ")
 _TRACE = re.compile(rb'\{"otherData": \{"creator": "phalanx"')
 _PICTURE = re.compile(rb"\x89PNG.*tEXtSoftware\0phalanx", re.DOTALL)
-_PARTS = ("networks", "checkpoints", "data", "predictions", "exports", "traces", "report", "teachers")
+_PARTS = ("networks", "checkpoints", "data", "predictions", "exports", "traces", "report", "teachers", "states")
 
 
 class Cleared(NamedTuple):
@@ -78,6 +78,10 @@ class RunFolder:
     def data(self, name: str) -> Path:
         return self.path / "data" / f"{name}.h5"
 
+    def state(self, name: str) -> Path:
+        """The folder of the state vector that a quantum phase keeps."""
+        return self.path / "states" / name
+
     def predictions(self, name: str) -> Path:
         return self.path / "predictions" / f"{name}.h5"
 
@@ -120,7 +124,8 @@ class RunFolder:
                 removed += clear_checkpoints(folder)
         except OSError as error:
             raise MachineError(f"{error.filename}: cannot be deleted: {error.strerror}.") from error
-        for part in (*_entries(self.path / "teachers"), *(self.path / name for name in (*_PARTS, self.watchdog.name))):
+        inner = (*_entries(self.path / "teachers"), *_entries(self.path / "states"))
+        for part in (*inner, *(self.path / name for name in (*_PARTS, self.watchdog.name))):
             atomic_write.clean_leftovers(part)
             with contextlib.suppress(OSError):
                 part.rmdir()
@@ -134,7 +139,8 @@ class RunFolder:
         candidates = [self.results]
         for part in ("networks", "data", "predictions"):
             candidates += sorted((self.path / part).glob("*.h5"))
-        candidates += sorted((self.path / "teachers").glob("*/*.h5"))
+        for part in ("teachers", "states"):
+            candidates += sorted((self.path / part).glob("*/*.h5"))
         yield from (path for path in candidates if _begins(path, re.compile(rb"PHALANX\n")))
         yield from (path for path in sorted(self.traces.glob("*.json")) if _begins(path, _TRACE))
         pictures = [*sorted(self.report.glob("timeline-*.png")), self.report / "networks.png"]

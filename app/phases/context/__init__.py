@@ -47,13 +47,20 @@ class Context:
     data_group: Group  # the same stage of every replica
     stage_group: Group  # the stages of this replica
     device: torch.device
-    data: DataSet
+    known_data: DataSet | None  # None: quantum phases alone
     folder: RunFolder
     results: Results
     provenance: Provenance
     log: Log
     timers: Timers
     watchdog: Watchdog
+
+    @property
+    def data(self) -> DataSet:
+        """The user's samples."""
+        if self.known_data is None:
+            raise RuntimeError("a phase asks for data in a run without a [data] table")
+        return self.known_data
 
     @property
     def replica(self) -> int:

@@ -126,7 +126,7 @@ def _as_seen(context: Context, transform: Transform) -> Context:
     )
     grid = context.plan.input.grid.model_copy(update={"cut": "estimated"})
     given = context.plan.input.model_copy(update={"grid": grid})
-    return replace(context, data=data, plan=replace(context.plan, input=given))
+    return replace(context, known_data=data, plan=replace(context.plan, input=given))
 
 
 def _weights(context: Context, built: BuiltNetwork) -> str:
