@@ -23,15 +23,15 @@ class Qiskit:
     def __init__(self, device: str | None, shots: int, precision: str) -> None:
         """Collective over: none. Raises InputError: Qiskit is not installed, no such device."""
         try:
-            aer = importlib.import_module("qiskit_aer.primitives")
-            self._circuits = importlib.import_module("qiskit.circuit")
-            self._library = importlib.import_module("qiskit.circuit.library")
-            self._info = importlib.import_module("qiskit.quantum_info")
+            from qiskit import circuit, primitives, quantum_info, transpiler
+            from qiskit.circuit import library
+            from qiskit_aer import AerSimulator
+            from qiskit_aer import primitives as aer
         except ImportError as error:
             raise InputError(f"{MISSING} ({error}).") from None
+        self._circuits, self._library, self._info, self._primitives = circuit, library, quantum_info, primitives
         self._aer, self._shots, self._device = aer, shots, _device(device) if device else None
-        target = self._device or importlib.import_module("qiskit_aer").AerSimulator()
-        transpiler = importlib.import_module("qiskit.transpiler")
+        target = self._device or AerSimulator()
         self._passes = transpiler.generate_preset_pass_manager(0, target, seed_transpiler=SEED)
         self._exact: Any = None  # making an estimator takes longer than a small circuit
         self._options = {"precision": "single" if precision == "complex64" else "double", "max_parallel_threads": 1}
@@ -98,9 +98,7 @@ class Qiskit:
     def _estimator(self, seed: int) -> Any:
         if self._device is not None:
             options = {"seed_simulator": seed}
-            return importlib.import_module("qiskit.primitives").BackendEstimatorV2(
-                backend=self._device, options=options
-            )
+            return self._primitives.BackendEstimatorV2(backend=self._device, options=options)
         if self._shots or self._exact is None:
             run = {"seed_simulator": seed}
             self._exact = self._aer.EstimatorV2(options={"backend_options": self._options, "run_options": run})
@@ -109,7 +107,7 @@ class Qiskit:
     def _sampler(self, seed: int) -> Any:
         if self._device is not None:
             options = {"seed_simulator": seed}
-            return importlib.import_module("qiskit.primitives").BackendSamplerV2(backend=self._device, options=options)
+            return self._primitives.BackendSamplerV2(backend=self._device, options=options)
         return self._aer.SamplerV2(seed=seed, options={"backend_options": self._options})
 
     def _transpiled(self, made: Any) -> Any:
