@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from app.inputfile.kinds import Count, Fraction, Name, Positive, Positives, Table
+from app.inputfile.networks import Network
 
 NEW = "new"
 
@@ -77,3 +78,12 @@ class Train(Trains):
     """Train a network on the training part; validate after each epoch; keep the best."""
 
     kind: Literal["train"]
+    architecture: Network | None = Field(
+        None, description="a new network of the phase's own, to compare say: a table as [network], in its place"
+    )
+
+    @model_validator(mode="after")
+    def _one_network(self) -> "Train":
+        if self.architecture is not None and self.network is not None:
+            raise ValueError("network and architecture are both given; one of them says what is trained")
+        return self

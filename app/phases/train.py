@@ -20,7 +20,7 @@ def run(context: Context, plan: PhasePlan) -> dict[str, Any]:
     phase: Train = plan.phase  # type: ignore[assignment]
     announce_reading(context, phase)
     if plan.network is None:
-        built = new_network(context, phase)
+        built = new_network(context, phase, plan.table)
     else:
         built = stored_network(context, phase, context.folder.network(plan.network))
     fit = Fit(context, phase, built, plainly(context, phase))

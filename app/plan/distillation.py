@@ -31,7 +31,17 @@ def distill_problems(phase: Distill, student: NetworkTable, teacher: NetworkTabl
         names = layer_names(student, given)
     except InputError as error:
         return [f"student: {problem}" for problem in error.problems]
-    return [*_other_inputs(phase, given), *_unknown_layers(phase, names, _names_of_teacher(teacher, given))]
+    other = [] if phase.student is None else _other_inputs("student", phase.student, given)
+    return [*other, *_unknown_layers(phase, names, _names_of_teacher(teacher, given))]
+
+
+def architecture_problems(table: NetworkTable, given: Input) -> list[str]:
+    """Of a train phase's own network."""
+    try:
+        layer_names(table, given)
+    except InputError as error:
+        return [f"architecture: {problem}" for problem in error.problems]
+    return _other_inputs("architecture", table, given)
 
 
 def distill_notes(phase: Distill, given: Input) -> list[str]:
@@ -59,15 +69,15 @@ def _names_of_teacher(table: NetworkTable | None, given: Input) -> Sequence[str]
         return None
 
 
-def _other_inputs(phase: Distill, given: Input) -> list[str]:
-    """[network] decides what becomes of the samples, so a new student has to take the same."""
-    if phase.student is None or ".py:" in phase.student.kind or ".py:" in given.network.kind:
+def _other_inputs(key: str, table: NetworkTable, given: Input) -> list[str]:
+    """[network] decides what becomes of the samples, so a new network has to take the same."""
+    if ".py:" in table.kind or ".py:" in given.network.kind:
         return []
-    own, ours = _vocabulary(phase.student), _vocabulary(given.network)
+    own, ours = _vocabulary(table), _vocabulary(given.network)
     if own == ours:
         return []
     words = [f"tokens (vocabulary = {number})" if number else "features" for number in (own, ours)]
-    return [f"student takes {words[0]}, but [network] takes {words[1]}; both are given the same inputs."]
+    return [f"{key} takes {words[0]}, but [network] takes {words[1]}; both are given the same inputs."]
 
 
 def _vocabulary(table: NetworkTable) -> int:
