@@ -55,16 +55,34 @@ def child_sums(re, im, prefixes, spots, free, first, last, out):
 
 @njit(nogil=True, cache=True)
 def gather(re, im, rows, first, mask, out):
-    """out[row, column] = psi[rows[row] | e], e the subsets of the bits of `mask` in order, from `first` on.
+    """out[:, row, column] = re and im of psi[rows[row] | e], e the subsets of `mask` in order, from `first` on.
 
     Collective over: none.
     """
     e = first
-    for column in range(out.shape[1]):
+    for column in range(out.shape[2]):
         for row in range(rows.size):
             j = rows[row] | e
-            out[row, column] = complex(re[j], im[j])
+            out[0, row, column] = re[j]
+            out[1, row, column] = im[j]
         e = (e - mask) & mask
+
+
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def add_products_of_rows(left, right, first, last, out):
+    """out[a, b] += sum over columns of left[a] conj(right[b]), rows a in first..last-1; (2, rows, columns) float64.
+
+    Collective over: none.
+    """
+    for a in range(first, last):
+        x_re, x_im = left[0, a], left[1, a]
+        for b in range(right.shape[1]):
+            y_re, y_im = right[0, b], right[1, b]
+            real, imag = 0.0, 0.0
+            for e in range(x_re.size):
+                real += x_re[e] * y_re[e] + x_im[e] * y_im[e]
+                imag += x_im[e] * y_re[e] - x_re[e] * y_im[e]
+            out[a, b] += complex(real, imag)
 
 
 @njit(nogil=True, cache=True)

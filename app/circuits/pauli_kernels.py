@@ -38,12 +38,20 @@ def _weigh(zs, coefficients, signs, weights):
     for term in range(zs.size):
         weights[zs[term] & (weights.size - 1)] += signs[term] * coefficients[term]
     step = 1
-    while step < weights.size:
+    while step < 8 and step < weights.size:
         for left in range(0, weights.size, 2 * step):
             for i in range(left, left + step):
                 a, b = weights[i], weights[i + step]
                 weights[i] = a + b
                 weights[i + step] = a - b
+        step *= 2
+    while step < weights.size:
+        for left in range(0, weights.size, 2 * step):
+            low, high = weights[left : left + step], weights[left + step : left + 2 * step]
+            for i in range(step):
+                a, b = low[i], high[i]
+                low[i] = a + b
+                high[i] = a - b
         step *= 2
 
 
@@ -62,13 +70,16 @@ def pair_sums(re, im, other_re, other_im, x, base, pivot, zs, even, odd, bits, f
     size = 1 << bits
     x_low, step = x & (size - 1), _run(x & (size - 1), size)
     evens, odds, signs = np.zeros(size), np.zeros(size), np.zeros(zs.size)
+    has_even, has_odd = bool(np.any(even != 0)), bool(np.any(odd != 0))
     for block in range(first, last):
         start = block << bits
         if start & pivot:
             continue
         if _signs(zs, base + start, signs):
-            _weigh(zs, even, signs, evens)
-            _weigh(zs, odd, signs, odds)
+            if has_even:
+                _weigh(zs, even, signs, evens)
+            if has_odd:
+                _weigh(zs, odd, signs, odds)
         mine_re, mine_im = re[start : start + size], im[start : start + size]
         there = start ^ (x & ~(size - 1))
         their_re, their_im = other_re[there : there + size], other_im[there : there + size]
@@ -91,11 +102,14 @@ def add_products(re, im, out_re, out_im, x, base, zs, even, odd, bits, first, la
     size = 1 << bits
     x_low, step = x & (size - 1), _run(x & (size - 1), size)
     evens, odds, signs = np.zeros(size), np.zeros(size), np.zeros(zs.size)
+    has_even, has_odd = bool(np.any(even != 0)), bool(np.any(odd != 0))
     for block in range(first, last):
         start = block << bits
         if _signs(zs, base + start, signs):
-            _weigh(zs, even, signs, evens)
-            _weigh(zs, odd, signs, odds)
+            if has_even:
+                _weigh(zs, even, signs, evens)
+            if has_odd:
+                _weigh(zs, odd, signs, odds)
         mine_re, mine_im = re[start : start + size], im[start : start + size]
         there = start ^ (x & ~(size - 1))
         their_re, their_im = out_re[there : there + size], out_im[there : there + size]

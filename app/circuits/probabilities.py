@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.circuits.expectation import piece_bits
-from app.circuits.marginal_kernels import add_marginals, gather
+from app.circuits.marginal_kernels import add_marginals, add_products_of_rows, gather
 from app.circuits.state import StateVector
 from app.circuits.threads import share
 from app.parallel.exchange import swap_with
@@ -86,14 +86,18 @@ def _products(state: StateVector, rows: np.ndarray, flip: int) -> np.ndarray:
     local, kept = state.local_bits, rows.size.bit_length() - 1
     mask = ((1 << local) - 1) & ~int(np.bitwise_or.reduce(rows))
     bits = min(local - kept, max(0, min(_GATHERED_BITS, max(piece_bits(local), 10)) - kept))
-    own = np.empty((rows.size, 1 << bits), np.complex128)
+    own = np.empty((2, rows.size, 1 << bits))
     other = np.empty_like(own) if flip else own
     total = np.zeros((rows.size,) * 2, np.complex128)
+
+    def work(_: int, low: int, high: int) -> None:
+        add_products_of_rows(own, other, low, high, total)
+
     for number in range(1 << (local - kept - bits)):
         gather(state.re, state.im, rows, deposit(number << bits, mask), mask, own)
         if flip and state.group:
             swap_with(state.group, state.rank ^ flip, own, other)
-        total += own @ other.conj().T
+        share(work, rows.size, max(1, min(state.threads, rows.size)) if own.size >= 1 << 12 else 1)
     return total
 
 
