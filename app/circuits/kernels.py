@@ -13,6 +13,8 @@ KIND, BIT, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS =
 
 _pair, _real_pair, _exchange, _scale = code.pair, code.real_pair, code.exchange, code.scale
 _lane0, _lane1, _lane2, _lane3 = code.lane_loops
+_pair_moment, _same_moment = code.pair_moment, code.same_moment
+_lane_moment0, _lane_moment1, _lane_moment2, _lane_moment3 = code.lane_moments
 
 
 @njit(nogil=True, cache=True)
@@ -48,33 +50,37 @@ def _dense(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: A
 
 
 @njit(nogil=True, cache=True)
+def operation(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: Any) -> None:
+    """One operation on one block of `size` amplitudes from `base`."""
+    kind, bit, fixed, value = row[KIND], row[BIT], row[FIXED], row[VALUE]
+    offset, vectors = row[OFFSET], row[VECTORS]
+    if kind == PAIR:
+        _pair(re, im, base, vectors, fixed, value, bit, table, offset)
+    elif kind == REAL_PAIR:
+        _real_pair(re, im, base, vectors, fixed, value, bit, table, offset)
+    elif kind == EXCHANGE:
+        _exchange(re, im, base, vectors, fixed, value, bit, table, offset)
+    elif kind == SCALE:
+        _scale(re, im, base, vectors, fixed, value, bit, table, offset)
+    elif kind == DENSE:
+        _dense(re, im, base, size, row, bits[: row[VECTORS]], table)
+    elif bit == 1:
+        _lane0(re, im, base, vectors, fixed, value, bit, table, offset)
+    elif bit == 2:
+        _lane1(re, im, base, vectors, fixed, value, bit, table, offset)
+    elif bit == 4:
+        _lane2(re, im, base, vectors, fixed, value, bit, table, offset)
+    else:
+        _lane3(re, im, base, vectors, fixed, value, bit, table, offset)
+
+
+@njit(nogil=True, cache=True)
 def block(re: Any, im: Any, base: int, size: int, outside: int, operations: Any, bits: Any, table: Any) -> None:
-    """All operations on one block of `size` amplitudes from `base`; outside: the positions it has in the state."""
+    """All operations on one block; outside: the positions it has in the state."""
     for number in range(operations.shape[0]):
         row = operations[number]
-        if outside & row[OUTSIDE_MASK] != row[OUTSIDE_VALUE]:
-            continue
-        kind, bit, fixed, value = row[KIND], row[BIT], row[FIXED], row[VALUE]
-        offset, vectors = row[OFFSET], row[VECTORS]
-        if kind == PAIR:
-            _pair(re, im, base, vectors, fixed, value, bit, table, offset)
-        elif kind == REAL_PAIR:
-            _real_pair(re, im, base, vectors, fixed, value, bit, table, offset)
-        elif kind == EXCHANGE:
-            _exchange(re, im, base, vectors, fixed, value, bit, table, offset)
-        elif kind == SCALE:
-            _scale(re, im, base, vectors, fixed, value, bit, table, offset)
-        elif kind == LANE:
-            if bit == 1:
-                _lane0(re, im, base, vectors, fixed, value, bit, table, offset)
-            elif bit == 2:
-                _lane1(re, im, base, vectors, fixed, value, bit, table, offset)
-            elif bit == 4:
-                _lane2(re, im, base, vectors, fixed, value, bit, table, offset)
-            else:
-                _lane3(re, im, base, vectors, fixed, value, bit, table, offset)
-        else:
-            _dense(re, im, base, size, row, bits[number, : row[VECTORS]], table)
+        if outside & row[OUTSIDE_MASK] == row[OUTSIDE_VALUE]:
+            operation(re, im, base, size, row, bits[number], table)
 
 
 @njit(nogil=True, cache=True)
@@ -133,3 +139,64 @@ def blocks(
         block(memory[0], memory[1], 0, size, base, operations, bits, table)
         copy_rows_back(memory[0], base, rows, length, re)
         copy_rows_back(memory[1], base, rows, length, im)
+
+
+@njit(nogil=True, cache=True)
+def _moments(re: Any, im: Any, re2: Any, im2: Any, row: Any, sums: Any) -> None:
+    """Sums of conj(first state) * second over the pairs that an operation mixes, lane by lane."""
+    bit, fixed, value, vectors = row[BIT], row[FIXED], row[VALUE], row[VECTORS]
+    if row[KIND] == SCALE:
+        _same_moment(re, im, re2, im2, 0, vectors, fixed, value, bit, sums)
+    elif row[KIND] != LANE:
+        _pair_moment(re, im, re2, im2, 0, vectors, fixed, value, bit, sums)
+    elif bit == 1:
+        _lane_moment0(re, im, re2, im2, 0, vectors, fixed, value, bit, sums)
+    elif bit == 2:
+        _lane_moment1(re, im, re2, im2, 0, vectors, fixed, value, bit, sums)
+    elif bit == 4:
+        _lane_moment2(re, im, re2, im2, 0, vectors, fixed, value, bit, sums)
+    else:
+        _lane_moment3(re, im, re2, im2, 0, vectors, fixed, value, bit, sums)
+
+
+@njit(nogil=True, cache=True)
+def adjoint_blocks(
+    first_state: Any,
+    second_state: Any,
+    first: int,
+    last: int,
+    places: Any,
+    rows: Any,
+    length: int,
+    memory: Any,
+    operations: Any,
+    bits: Any,
+    table: Any,
+    wanted: Any,
+    sums: Any,
+    total: Any,
+) -> None:
+    """As `blocks` on two states, adding up their moments before each operation that is wanted.
+
+    first_state, second_state: (re, im). memory: (4, block size). sums: (8, LANES). total: (operations, 8, LANES) float64.
+    """
+    size = memory.shape[1]  # more than the rows of a state smaller than two vectors, zeros behind them
+    parts = (first_state[0], first_state[1], second_state[0], second_state[1])
+    for number in range(first, last):
+        base = deposit(number, places)
+        for k in range(4):
+            copy_rows(parts[k], base, rows, length, memory[k])
+        for n in range(operations.shape[0]):
+            row = operations[n]
+            if base & row[OUTSIDE_MASK] != row[OUTSIDE_VALUE]:
+                continue
+            if wanted[n]:
+                sums[:] = 0
+                _moments(memory[0], memory[1], memory[2], memory[3], row, sums)
+                for a in range(8):
+                    for lane in range(sums.shape[1]):
+                        total[n, a, lane] += sums[a, lane]
+            operation(memory[0], memory[1], 0, size, row, bits[n], table)
+            operation(memory[2], memory[3], 0, size, row, bits[n], table)
+        for k in range(4):
+            copy_rows_back(memory[k], base, rows, length, parts[k])

@@ -66,7 +66,7 @@ def program(steps: Sequence[tuple[int, Step]], place: Place, real: type) -> Prog
         rows.append(row)
         coefficients.append(values)
         of.append(number)
-    table = np.concatenate(coefficients).astype(real) if coefficients else np.zeros(0, real)
+    table: np.ndarray = np.concatenate(coefficients).astype(real) if coefficients else np.zeros(0, real)
     operations = np.array(rows, np.int64).reshape(-1, k.COLUMNS)
     return Program(operations, _padded(dense_bits), table, tuple(of))
 

@@ -84,7 +84,17 @@ def pass_(state: StateVector, steps: Sequence[tuple[int, Step]], active: Sequenc
 
     def work(thread: int, first: int, last: int) -> None:
         kernels.blocks(
-            state.re, state.im, first, last, places, rows, length, memory[thread], made.operations, made.bits, made.table
+            state.re,
+            state.im,
+            first,
+            last,
+            places,
+            rows,
+            length,
+            memory[thread],
+            made.operations,
+            made.bits,
+            made.table,
         )
 
     share(work, count, state.threads)

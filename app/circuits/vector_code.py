@@ -53,9 +53,7 @@ class Code:
 
     def coefficients(self, pointer: Any, offset: Any, count: int) -> list[Any]:
         """`count` coefficient vectors."""
-        return [
-            self.load(pointer, self.builder.add(offset, ir.Constant(INDEX, k * self.lanes))) for k in range(count)
-        ]
+        return [self.load(pointer, self.builder.add(offset, ir.Constant(INDEX, k * self.lanes))) for k in range(count)]
 
     def times(self, factor: tuple[Any, Any], x: tuple[Any, Any], to: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
         """factor * x (+ to), complex."""
@@ -73,7 +71,9 @@ class Code:
 
     def flip(self, x: Any, bit: int) -> Any:
         """A vector with the lanes exchanged whose numbers differ in one bit."""
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [(lane ^ (1 << bit)) % self.lanes for lane in range(self.lanes)])
+        mask = ir.Constant(
+            ir.VectorType(ir.IntType(32), self.lanes), [(lane ^ (1 << bit)) % self.lanes for lane in range(self.lanes)]
+        )
         return self.builder.shuffle_vector(x, ir.Constant(self.vector, ir.Undefined), mask)
 
     def loop(self, count: Any, fixed: Any, body: Callable[[Any], None]) -> None:
@@ -95,7 +95,7 @@ def _loop(body: Callable[..., None]) -> Any:
     """
 
     @intrinsic
-    def loop(typing, re, im, base, count, fixed, value, bit, coefficients, offset):  # type: ignore[no-untyped-def]
+    def loop(typing, re, im, base, count, fixed, value, bit, coefficients, offset):
         signature = types.void(re, im, base, count, fixed, value, bit, coefficients, offset)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -161,9 +161,69 @@ def _lane(bit: int) -> Callable[..., None]:
     return body
 
 
+def _moment(products: Callable[..., list[tuple[Any, Any]]], pairs: int) -> Any:
+    """An intrinsic (re, im, re2, im2, base, count, fixed, value, bit, sums) that adds up conj(first) * second.
+
+    products(code, first, second, ...) gives pairs of vectors; sums: (2 * pairs, LANES), real parts in even rows.
+    """
+
+    @intrinsic
+    def loop(typing, re, im, re2, im2, base, count, fixed, value, bit, sums):
+        signature = types.void(re, im, re2, im2, base, count, fixed, value, bit, sums)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            code = Code(context, builder, signature.args[0])
+            states = [code.data(signature.args[n], arguments[n]) for n in range(4)]
+            base_, count_, fixed_, value_, bit_ = arguments[4:9]
+            start = builder.add(base_, value_)
+            zero = ir.Constant(code.vector, None)
+            places = [cgutils.alloca_once_value(builder, zero) for _ in range(2 * pairs)]
+            for place in places:  # its value is given where it is made, and that is outside of all loops
+                builder.store(zero, place)
+
+            def each(index: Any) -> None:
+                first = builder.add(start, index)
+                for number, (x, y) in enumerate(products(code, states, first, builder.add(first, bit_))):
+                    at = places[2 * number], places[2 * number + 1]
+                    re_, im_ = code.times((x[0], builder.fneg(x[1])), y, (builder.load(at[0]), builder.load(at[1])))
+                    builder.store(re_, at[0])
+                    builder.store(im_, at[1])
+
+            code.loop(count_, fixed_, each)
+            target = code.data(signature.args[9], arguments[9])
+            for number, place in enumerate(places):
+                code.store(builder.load(place), target, ir.Constant(INDEX, number * code.lanes))
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return loop
+
+
+def _pair_moment(code: Code, states: list[Any], first: Any, second: Any) -> list[Any]:
+    x = [code.complex(states[0], states[1], index) for index in (first, second)]
+    y = [code.complex(states[2], states[3], index) for index in (first, second)]
+    return [(a, b) for a in x for b in y]
+
+
+def _same_moment(code: Code, states: list[Any], first: Any, second: Any) -> list[Any]:
+    return [(code.complex(states[0], states[1], first), code.complex(states[2], states[3], first))]
+
+
+def _lane_moment(bit: int) -> Callable[..., list[Any]]:
+    def products(code: Code, states: list[Any], first: Any, second: Any) -> list[Any]:
+        x, y = code.complex(states[0], states[1], first), code.complex(states[2], states[3], first)
+        return [(x, y), (x, (code.flip(y[0], bit), code.flip(y[1], bit)))]
+
+    return products
+
+
 pair = _loop(_pair)
 real_pair = _loop(_real_pair)
 exchange = _loop(_exchange)
 scale = _loop(_scale)
 # A bit beyond the lanes of an element type is never asked for.
+pair_moment = _moment(_pair_moment, 4)
+same_moment = _moment(_same_moment, 1)
+lane_moments = [_moment(_lane_moment(bit), 2) for bit in range(4)]
 lane_loops = [_loop(_lane(bit)) for bit in range(4)]

@@ -13,7 +13,7 @@ Matrix: TypeAlias = tuple[tuple[complex, ...], ...]
 class Parameter(NamedTuple):
     """An angle that depends on one trainable number: scale * values[index] + offset."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # tuples have a method of that name
     scale: float = 1.0
     offset: float = 0.0
 

@@ -4,7 +4,7 @@ One-qubit gates are multiplied together until something else touches their qubit
 amplitudes whose bits have given values, and what is common to all amplitudes is kept as one number.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
     target: the qubit of a 2x2 matrix, -1 of a phase. matrix: 2x2 of a target, ((factor,),) of a phase, 2^k rows of
     `targets`. Only amplitudes whose bits in `mask` equal `value` are touched. targets: of a dense matrix, else empty.
-    gates: numbers of the circuit's gates it is made of, first to last.
+    parts: the gates it is made of, first to last, with their numbers in the circuit.
     """
 
     target: int
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     mask: int = 0
     value: int = 0
     targets: tuple[int, ...] = ()
-    gates: tuple[int, ...] = ()
+    parts: tuple[tuple[int, Gate], ...] = ()
 
     @property
     def active(self) -> int:
@@ -54,7 +54,7 @@ class _Pending:
     """The product of the one-qubit gates on a qubit that nothing else has touched since."""
 
     matrix: Matrix
-    gates: list[int]
+    parts: list[tuple[int, Gate]]
 
     @property
     def is_diagonal(self) -> bool:
@@ -64,17 +64,18 @@ class _Pending:
 @dataclass
 class _Lowering:
     labels: list[int]
+    kept: Collection[int]
     pending: dict[int, _Pending] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     factor: complex = ONE
 
-    def multiply_(self, qubit: int, matrix: Matrix, number: int) -> None:
+    def multiply_(self, qubit: int, matrix: Matrix, part: tuple[int, Gate]) -> None:
         if qubit in self.pending:
             waiting = self.pending[qubit]
             waiting.matrix = product(matrix, waiting.matrix)
-            waiting.gates.append(number)
+            waiting.parts.append(part)
         else:
-            self.pending[qubit] = _Pending(matrix, [number])
+            self.pending[qubit] = _Pending(matrix, [part])
 
     def flush_(self, qubits: Iterable[int], *, past_diagonal: bool = False) -> None:
         """Write what waits on the qubits; past_diagonal: what commutes with a diagonal step may wait on."""
@@ -83,29 +84,31 @@ class _Lowering:
             if waiting is None or (past_diagonal and waiting.is_diagonal):
                 continue
             del self.pending[qubit]
-            gates = tuple(waiting.gates)
+            parts = tuple(waiting.parts)
             if not waiting.is_diagonal:
-                self.steps.append(Step(qubit, waiting.matrix, gates=gates))
+                self.steps.append(Step(qubit, waiting.matrix, parts=parts))
                 continue
             first, second = waiting.matrix[0][0], waiting.matrix[1][1]
             self.factor *= first
-            if second != first:
-                self.steps.append(Step(-1, ((second / first,),), 1 << qubit, 1 << qubit, gates=gates))
+            self.phase_(second / first, 1 << qubit, 1 << qubit, parts)
+
+    def phase_(self, factor: complex, mask: int, value: int, parts: tuple[tuple[int, Gate], ...]) -> None:
+        """A phase; one that changes nothing is left out, unless a derivative is wanted of it."""
+        if factor != ONE or any(number in self.kept for number, _ in parts):
+            self.steps.append(Step(-1, ((factor,),), mask, value, parts=parts))
 
 
-def lower(circuit: Circuit, *, fuse: bool = True) -> Lowered:
-    """The steps of a bound circuit of gates alone; fuse=False: a step or more for each gate, none of two.
+def lower(circuit: Circuit, kept: Collection[int] = ()) -> Lowered:
+    """The steps of a bound circuit of gates alone. kept: numbers of gates that have a step even where it does nothing.
 
-    Raises ValueError for a gate of parameters without values.
+    Raises ValueError for a gate of parameters without values, and for what is no gate.
     """
-    work = _Lowering(list(range(circuit.qubits)))
+    work = _Lowering(list(range(circuit.qubits)), kept)
     for number, gate in enumerate(circuit.operations):
         if not isinstance(gate, Gate):
             raise ValueError(f"{type(gate).__name__} is no gate")
         for piece in _pieces(gate):
             _lower_piece_(work, piece, number)
-        if not fuse:
-            work.flush_(list(work.pending))
     work.flush_(sorted(work.pending))
     return Lowered(tuple(work.steps), work.factor, tuple(work.labels))
 
@@ -155,28 +158,32 @@ def _lower_piece_(work: _Lowering, gate: Gate, number: int) -> None:
         return
     values = matrix(gate)
     if gate.name == "rzz":
-        _lower_rzz_(work, values, targets, number)
+        _lower_rzz_(work, values, targets, (number, gate))
     elif not targets or (len(targets) == 1 and controls and _is_diagonal(values)):
-        _lower_phases_(work, values, targets, mask, number)
+        _lower_phases_(work, values, targets, mask, (number, gate))
     elif len(targets) == 1 and not controls:
-        work.multiply_(targets[0], values, number)
+        work.multiply_(targets[0], values, (number, gate))
     else:
         work.flush_(targets)
         work.flush_(controls, past_diagonal=True)
         one = len(targets) == 1
-        work.steps.append(Step(targets[0] if one else -1, values, mask, mask, () if one else targets, (number,)))
+        work.steps.append(
+            Step(targets[0] if one else -1, values, mask, mask, () if one else targets, ((number, gate),))
+        )
 
 
-def _lower_rzz_(work: _Lowering, values: Matrix, targets: tuple[int, ...], number: int) -> None:
+def _lower_rzz_(work: _Lowering, values: Matrix, targets: tuple[int, ...], part: tuple[int, Gate]) -> None:
     work.flush_(targets, past_diagonal=True)
     work.factor *= values[0][0]
     factor = values[1][1] / values[0][0]
     both = (1 << targets[0]) | (1 << targets[1])
     for target in targets:
-        work.steps.append(Step(-1, ((factor,),), both, 1 << target, gates=(number,)))
+        work.phase_(factor, both, 1 << target, (part,))
 
 
-def _lower_phases_(work: _Lowering, values: Matrix, targets: tuple[int, ...], mask: int, number: int) -> None:
+def _lower_phases_(
+    work: _Lowering, values: Matrix, targets: tuple[int, ...], mask: int, part: tuple[int, Gate]
+) -> None:
     """A diagonal matrix on at most one target under controls: phases of the amplitudes they choose."""
     factors = [values[k][k] for k in range(len(values))]
     if not targets and not mask:
@@ -185,8 +192,7 @@ def _lower_phases_(work: _Lowering, values: Matrix, targets: tuple[int, ...], ma
     work.flush_([q for q in range(len(work.labels)) if mask >> q & 1] + list(targets), past_diagonal=True)
     bit = 1 << targets[0] if targets else 0
     for value, factor in zip((0, bit), factors, strict=False):
-        if factor != ONE:
-            work.steps.append(Step(-1, ((factor,),), mask | bit, mask | value, gates=(number,)))
+        work.phase_(factor, mask | bit, mask | value, (part,))
 
 
 def _is_diagonal(values: Matrix) -> bool:
