@@ -1,4 +1,4 @@
-/* Three-qubit repetition code: one error, its syndrome, its correction. */
+// Three-qubit repetition code: one error, its syndrome, its correction.
 OPENQASM 2.0;
 include "qelib1.inc";
 gate syndrome d1, d2, d3, a1, a2 { cx d1, a1; cx d2, a1; cx d2, a2; cx d3, a2; }

@@ -30,13 +30,14 @@ class Call(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """A gate that the text defines. depth: of definitions below it."""
+    """A gate that the text defines. depth: of definitions below it; size: least number of calls it comes to."""
 
     name: str
     angles: int
     qubits: int
     body: tuple[Call, ...]
     depth: int
+    size: int
 
 
 class Budget:
@@ -48,8 +49,12 @@ class Budget:
 
     def spend(self, count: int) -> None:
         """Take `count`. Raises ValueError when none are left."""
+        self.expect(count)
         self.left -= count
-        if self.left < 0:
+
+    def expect(self, count: int) -> None:
+        """Raise ValueError unless `count` are left."""
+        if count > self.left:
             raise ValueError(f"the circuit comes to more than {self.most} operations; cut it into several")
 
 
@@ -59,6 +64,8 @@ def expand(gate: Native | Definition, angles: Sequence[Angle], qubits: Sequence[
     if isinstance(gate, Native):
         given = () if gate.gate == "id" else gate.fixed + tuple(angles)
         return [Gate(gate.gate, tuple(qubits[gate.controls :]), given, tuple(qubits[: gate.controls]))]
+    # Asked before the work, which is exponential in the length of a hostile text.
+    budget.expect(gate.size)
     gates: list[Gate] = []
     for call in gate.body:
         below = [angle(code, angles) for code in call.angles]

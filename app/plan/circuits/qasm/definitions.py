@@ -122,7 +122,8 @@ def definition(program: Program) -> Definition:
     depth = 1 + max((call.gate.depth for call in body if isinstance(call.gate, Definition)), default=0)
     if depth > DEEPEST_DEFINITION:
         tokens.refuse(f"gate {name} is defined through {depth} others; at most {DEEPEST_DEFINITION} are supported")
-    return Definition(name, len(angles), len(places), tuple(body), depth)
+    size = 1 + sum(call.gate.size if isinstance(call.gate, Definition) else 1 for call in body)
+    return Definition(name, len(angles), len(places), tuple(body), depth, size)
 
 
 def _names(program: Program, what: str) -> list[str]:

@@ -141,14 +141,15 @@ def _comparison(program: Program) -> Condition:
     negated = tokens.took("!") or tokens.took("~")
     operand = program.operand("bit")
     bits = (operand,) if isinstance(operand, int) else tuple(operand)
-    if tokens.next in ("==", "!=") and not negated:
+    compared = tokens.next in ("==", "!=") and not negated
+    if compared:
         negated = tokens.take() == "!="
         value = _value(program)
     elif tokens.next in (")", "&&"):
         value = 1
     else:
         tokens.fail("expected == and a number, in a condition such as c == 3, c[0] or !c[0]")
-    if len(bits) > 1 and (negated or tokens.all[tokens.at - 1] == "]"):
+    if len(bits) > 1 and (negated or not compared):
         tokens.refuse("found a condition on a register; expected register == number, or a condition on one bit", at)
     if negated and value not in (0, 1):
         tokens.refuse("a bit is compared with 0, 1, true or false", at)

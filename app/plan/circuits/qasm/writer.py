@@ -18,10 +18,10 @@ _NAMES = {
     ("swap", 1): "cswap",
     ("gphase", 0): "gphase",
 }
-# Gates that stdgates.inc lacks, in the order in which they need each other. Global phases included.
+# Gates that stdgates.inc lacks, global phases included. Angles in alphabetical order: Qiskit's importer sorts them.
 _DEFINITIONS = {
     "sxdg": "gate sxdg q { inv @ sx q; }",
-    "r": "gate r(t, f) q { U(t, f - pi/2, pi/2 - f) q; }",
+    "r": "gate r(a, b) q { U(a, b - pi/2, pi/2 - b) q; }",
     "iswap": "gate iswap q, r { s q; s r; h q; cx q, r; cx r, q; h r; }",
     "rzz": "gate rzz(t) q, r { cx q, r; rz(t) r; cx q, r; }",
     "rxx": "gate rxx(t) q, r { h q; h r; cx q, r; rz(t) r; cx q, r; h q; h r; }",
@@ -66,9 +66,10 @@ def _lines(operation: Operation, circuit: Circuit) -> list[str]:
     if len(operation.bits) > 1 and operation.bits == tuple(range(circuit.bits)):
         return [f"if (c == {operation.value}) {{ {inner} }}"]
     conditions = [f"{'' if operation.value >> place & 1 else '!'}c[{bit}]" for place, bit in enumerate(operation.bits)]
-    if not conditions:
-        return [inner]
-    return [f"if ({' && '.join(conditions)}) {{ {inner} }}"]
+    # One in the other, as other readers do not know &&.
+    for condition in reversed(conditions):
+        inner = f"if ({condition}) {{ {inner} }}"
+    return [inner]
 
 
 def _gate(gate: Gate, circuit: Circuit) -> list[str]:
