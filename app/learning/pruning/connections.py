@@ -1,5 +1,6 @@
 """Single connections: which weights become zero, over all layers or within each; and patterns such as 2:4."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from zlib import crc32
@@ -9,17 +10,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from app.networks.quantum import QuantumLayer
+
 Sum = Callable[[np.ndarray], None]  # adds an int64 array over the stages, in place
 
 
 def prunable(network: nn.Module, left: Collection[str]) -> dict[str, nn.Parameter]:
-    """Weights of linear and convolutional layers by full name, without those `left` and those used twice."""
+    """Weights of linear and convolutional layers, angles of quantum layers; without those `left` and those used twice.
+
+    By full name.
+    """
     kinds = (nn.Linear, _ConvNd)
     named: dict[str, Any] = {
         f"{name}.weight": module.weight for name, module in network.named_modules() if isinstance(module, kinds)
     }
+    named |= {f"{name}.angles": m.angles for name, m in network.named_modules() if isinstance(m, QuantumLayer)}
     uses = [id(p) for module in network.modules() for p in module._parameters.values() if p is not None]
     return {name: weight for name, weight in named.items() if name not in left and uses.count(id(weight)) == 1}
+
+
+def magnitudes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of each weight; of an angle of a quantum layer (l, n, 2 or 3) its distance to the nearest multiple of 2 pi.
+
+    A rotation by 2 pi changes the sign of the whole state, which no measurement sees. Collective over: none.
+    """
+    return {
+        name: torch.remainder(weight.detach() + math.pi, 2 * math.pi).sub(math.pi).abs()
+        if name.endswith(".angles")
+        else weight.detach().abs()
+        for name, weight in weights.items()
+    }
 
 
 def random_scores(weights: Mapping[str, Tensor], seed: int, title: str) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from app.errors import InputError, NumbersError
 from app.inputfile.phases import Prune
 from app.learning.pruning import penalties
-from app.learning.pruning.connections import lowest, prunable, random_scores, two_of_four
+from app.learning.pruning.connections import lowest, magnitudes, prunable, random_scores, two_of_four
 from app.learning.training import checksum
 from app.phases.context import Context
 from app.phases.context.networks import BuiltNetwork
@@ -45,7 +45,7 @@ def penalty(
     weights = _weights(context, phase, built)
     if phase.penalty == "lasso":
         return penalties.ConnectionL1(weights, phase.strength)
-    scores = {name: weight.detach().abs() for name, weight in weights.items()}
+    scores = magnitudes(weights)
     return penalties.ConnectionGrowing(weights, _masks(context, phase, place, scores))
 
 
@@ -58,7 +58,11 @@ def _weights(context: Context, phase: Prune, built: BuiltNetwork) -> dict[str, t
         modules = dict(built.network.named_modules())
         others = {f"{name}.weight" for name, module in modules.items() if getattr(module, "transposed", False)}
         # of a transposed convolution the dim is that of the output channels
-        found = {name: one for name, one in found.items() if one.shape[1] % 4 == 0 and name not in others}
+        found = {
+            name: one
+            for name, one in found.items()
+            if one.shape[1] % 4 == 0 and name not in others and not name.endswith(".angles")
+        }
     if not any(context.stage_group.allgather(len(found))):
         fours = " whose input channels four divides" if phase.units == "2:4" else ""
         raise InputError(
@@ -76,7 +80,7 @@ def _scores(
         return random_scores(weights, context.plan.input.run.seed, place.title)
     if phase.method == "effect":
         return _taylor(context, phase, place, built, weights)
-    return {name: weight.detach().abs() for name, weight in weights.items()}
+    return magnitudes(weights)
 
 
 def _taylor(
