@@ -184,8 +184,8 @@ def _for(program: Program) -> None:
     before = program.constants.get(name)
     body = tokens.at
     _skip(program)
+    program.budget_spend(len(numbers), at)
     for number in numbers:
-        program.budget_spend(1, at)
         program.constants[name] = number
         tokens.at = body
         _block(program)
