@@ -178,7 +178,8 @@ def adjoint_blocks(
 ) -> None:
     """As `blocks` on two states, adding up their moments before each operation that is wanted.
 
-    first_state, second_state: (re, im). memory: (4, block size). sums: (8, LANES). total: (operations, 8, LANES) float64.
+    first_state, second_state: (re, im). memory: (4, block size). sums: (8, LANES).
+    total: (operations, 8, LANES) float64.
     """
     size = memory.shape[1]  # more than the rows of a state smaller than two vectors, zeros behind them
     parts = (first_state[0], first_state[1], second_state[0], second_state[1])

@@ -46,10 +46,9 @@ def program(steps: Sequence[tuple[int, Step]], place: Place, real: type) -> Prog
     size = 1 << len(place.active)
     bit_of = {position: bit for bit, position in enumerate(place.active)}
     rows: list[list[int]] = []
-    coefficients: list[np.ndarray] = []
+    coefficients: list[float] = []
     dense_bits: list[list[int]] = []
     of: list[int] = []
-    offset = 0
     for number, step in steps:
         condition = _condition(step, place, bit_of)
         if condition is None:
@@ -61,12 +60,11 @@ def program(steps: Sequence[tuple[int, Step]], place: Place, real: type) -> Prog
             bit = 1 << bit_of[place.positions[step.target]] if step.target >= 0 else 0
             row, values = _vector(step, condition, bit, lanes, size)
             dense_bits.append([])
-        row[k.OFFSET] = offset
-        offset += values.size
+        row[k.OFFSET] = len(coefficients)
         rows.append(row)
-        coefficients.append(values)
+        coefficients += values
         of.append(number)
-    table: np.ndarray = np.concatenate(coefficients).astype(real) if coefficients else np.zeros(0, real)
+    table = np.array(coefficients, real)
     operations = np.array(rows, np.int64).reshape(-1, k.COLUMNS)
     return Program(operations, _padded(dense_bits), table, tuple(of))
 
@@ -102,34 +100,38 @@ def _row(kind: int, bit: int, fixed: int, value: int, condition: _Condition, vec
     return [kind, bit, fixed, value, condition.outside_mask, condition.outside_value, 0, vectors]
 
 
-def _vector(step: Step, condition: _Condition, bit: int, lanes: int, size: int) -> tuple[list[int], np.ndarray]:
-    """A 2x2 matrix or a phase, its coefficients lane by lane."""
-    lane = np.arange(lanes)
-    chosen = (lane & condition.inside_mask) == (condition.inside_value & (lanes - 1))
-    if step.target >= 0 and bit < lanes:
-        mine = (lane & bit) > 0
-        values = np.array(step.matrix)
-        same = np.where(chosen, values[mine.astype(int), mine.astype(int)], 1)
-        other = np.where(chosen, values[mine.astype(int), 1 - mine.astype(int)], 0)
-        kind, factors, mixed = k.LANE, [same, other], 0
-    elif step.target >= 0:
-        values = np.array(step.matrix)
-        identity = np.eye(2)
-        factors = [np.where(chosen, values[r, c], identity[r, c]) for r in range(2) for c in range(2)]
-        kind, mixed = k.PAIR, bit
-        if not values.imag.any():
-            kind = k.EXCHANGE if chosen.all() and (values == [[0, 1], [1, 0]]).all() else k.REAL_PAIR
+def _vector(step: Step, condition: _Condition, bit: int, lanes: int, size: int) -> tuple[list[int], list[float]]:
+    """A 2x2 matrix or a phase, its coefficients lane by lane. In plain numbers: there are many short ones."""
+    low = lanes - 1
+    mask, value = condition.inside_mask & low, condition.inside_value & low
+    chosen = [lane & mask == value for lane in range(lanes)]
+    mixed = 0
+    if step.target < 0:
+        kind, factors = k.SCALE, [_by_lane(step.matrix[0][0], 1, chosen)]
+    elif bit < lanes:
+        m = step.matrix
+        high = [int(lane & bit > 0) for lane in range(lanes)]
+        same = [complex(m[h][h]) if here else 1 + 0j for h, here in zip(high, chosen, strict=True)]
+        other = [complex(m[h][1 - h]) if here else 0j for h, here in zip(high, chosen, strict=True)]
+        kind, factors = k.LANE, [same, other]
     else:
-        kind, factors, mixed = k.SCALE, [np.where(chosen, step.matrix[0][0], 1)], 0
-    above = ~(lanes - 1)
-    fixed = (condition.inside_mask & above) | mixed
+        entries = [complex(x) for row in step.matrix for x in row]
+        factors = [_by_lane(entries[n], int(n in (0, 3)), chosen) for n in range(4)]
+        kind, mixed = k.PAIR, bit
+        if not any(x.imag for x in entries):
+            kind = k.EXCHANGE if all(chosen) and entries == [0, 1, 1, 0] else k.REAL_PAIR
+    fixed = (condition.inside_mask & ~low) | mixed
     vectors = (size // lanes) >> fixed.bit_count()
-    row = _row(kind, bit, fixed, condition.inside_value & above, condition, vectors)
-    return row, np.concatenate([part for factor in factors for part in (factor.real, factor.imag)])
+    row = _row(kind, bit, fixed, condition.inside_value & ~low, condition, vectors)
+    return row, [x for factor in factors for part in ([z.real for z in factor], [z.imag for z in factor]) for x in part]
 
 
-def _dense(step: Step, condition: _Condition, place: Place, bit_of: dict[int, int]) -> tuple[list[int], np.ndarray]:
-    values = np.array(step.matrix, complex)
+def _by_lane(factor: complex, otherwise: complex, chosen: list[bool]) -> list[complex]:
+    return [complex(factor) if here else complex(otherwise) for here in chosen]
+
+
+def _dense(step: Step, condition: _Condition, place: Place, bit_of: dict[int, int]) -> tuple[list[int], list[float]]:
+    values = [complex(x) for row in step.matrix for x in row]
     targets = sum(1 << bit_of[place.positions[q]] for q in step.targets)
     row = _row(k.DENSE, 0, condition.inside_mask | targets, condition.inside_value, condition, len(step.targets))
-    return row, np.concatenate([values.real.ravel(), values.imag.ravel()])
+    return row, [x.real for x in values] + [x.imag for x in values]

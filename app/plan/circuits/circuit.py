@@ -28,7 +28,8 @@ Angle: TypeAlias = float | Parameter
 class Gate(NamedTuple):
     """A unitary by name (see gates.py) on its targets, where every control qubit is 1.
 
-    targets[0] is the least significant bit of the gate's matrix. angles in radians. matrix: of the name "unitary" alone.
+    targets[0] is the least significant bit of the gate's matrix. angles in radians.
+    matrix: of the name "unitary" alone.
     """
 
     name: str
