@@ -64,7 +64,7 @@ def program(steps: Sequence[tuple[int, Step]], place: Place, real: type) -> Prog
         rows.append(row)
         coefficients += values
         of.append(number)
-    table = np.array(coefficients, real)
+    table: np.ndarray = np.array(coefficients, real)
     operations = np.array(rows, np.int64).reshape(-1, k.COLUMNS)
     return Program(operations, _padded(dense_bits), table, tuple(of))
 
