@@ -111,7 +111,7 @@ def _pass_back_(
     totals = np.zeros((threads, len(marks), 8, lanes))
 
     def work(thread: int, first: int, last: int) -> None:
-        memory = aligned((4, size), dtype)
+        memory = aligned(4 * (size + kernels.APART), dtype)
         memory.fill(0)
         kernels.adjoint_blocks(
             (lam.re, lam.im),

@@ -11,6 +11,9 @@ from app.circuits import vector_code as code
 PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE = range(6)
 KIND, BIT, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS = range(9)
 
+# Elements between the parts of a block: arrays a multiple of 4 KiB apart slow each other down.
+APART = 128
+
 _pair, _real_pair, _exchange, _scale = code.pair, code.real_pair, code.exchange, code.scale
 _lane0, _lane1, _lane2, _lane3 = code.lane_loops
 _pair_moment, _same_moment = code.pair_moment, code.same_moment
@@ -126,19 +129,20 @@ def blocks(
 ) -> None:
     """Blocks first to last of a pass. places: inactive positions. rows: starts of a block's rows of `length`.
 
-    memory: (2, block size) of this thread's own; not used where a block is one row.
+    memory: 2 (block size + APART) elements of this thread's own; not used where a block is one row.
     """
     size = rows.size * length
+    x, y = memory[:size], memory[size + APART : size + APART + size]
     for number in range(first, last):
         base = deposit(number, places)
         if rows.size == 1:
             block(re, im, base, size, base, operations, bits, table)
             continue
-        copy_rows(re, base, rows, length, memory[0])
-        copy_rows(im, base, rows, length, memory[1])
-        block(memory[0], memory[1], 0, size, base, operations, bits, table)
-        copy_rows_back(memory[0], base, rows, length, re)
-        copy_rows_back(memory[1], base, rows, length, im)
+        copy_rows(re, base, rows, length, x)
+        copy_rows(im, base, rows, length, y)
+        block(x, y, 0, size, base, operations, bits, table)
+        copy_rows_back(x, base, rows, length, re)
+        copy_rows_back(y, base, rows, length, im)
 
 
 @njit(nogil=True, cache=True)
@@ -178,26 +182,30 @@ def adjoint_blocks(
 ) -> None:
     """As `blocks` on two states, adding up their moments before each operation that is wanted.
 
-    first_state, second_state: (re, im). memory: (4, block size). sums: (8, LANES).
+    first_state, second_state: (re, im). memory: 4 (block size + APART). sums: (8, LANES).
     total: (operations, 8, LANES) float64.
     """
-    size = memory.shape[1]  # more than the rows of a state smaller than two vectors, zeros behind them
+    size = memory.size // 4 - APART  # more than the rows of a state smaller than two vectors, zeros behind them
+    step = size + APART
+    a, b = memory[:size], memory[step : step + size]
+    c, d = memory[2 * step : 2 * step + size], memory[3 * step : 3 * step + size]
+    blocks_ = (a, b, c, d)
     parts = (first_state[0], first_state[1], second_state[0], second_state[1])
     for number in range(first, last):
         base = deposit(number, places)
         for k in range(4):
-            copy_rows(parts[k], base, rows, length, memory[k])
+            copy_rows(parts[k], base, rows, length, blocks_[k])
         for n in range(operations.shape[0]):
             row = operations[n]
             if base & row[OUTSIDE_MASK] != row[OUTSIDE_VALUE]:
                 continue
             if wanted[n]:
                 sums[:] = 0
-                _moments(memory[0], memory[1], memory[2], memory[3], row, sums)
-                for a in range(8):
+                _moments(a, b, c, d, row, sums)
+                for r in range(8):
                     for lane in range(sums.shape[1]):
-                        total[n, a, lane] += sums[a, lane]
-            operation(memory[0], memory[1], 0, size, row, bits[n], table)
-            operation(memory[2], memory[3], 0, size, row, bits[n], table)
+                        total[n, r, lane] += sums[r, lane]
+            operation(a, b, 0, size, row, bits[n], table)
+            operation(c, d, 0, size, row, bits[n], table)
         for k in range(4):
-            copy_rows_back(memory[k], base, rows, length, parts[k])
+            copy_rows_back(blocks_[k], base, rows, length, parts[k])

@@ -17,8 +17,8 @@ from app.plan.circuits.circuit import Circuit
 from app.plan.circuits.lowering import Lowered, Step, lower
 from app.plan.circuits.passes import Layout, Pass, Schedule, schedule
 
-BLOCK_BYTES = 1 << 18  # of a block: what stays in a core's second-level cache
-ROW_BYTES = 128  # of neighbouring real parts that are fetched together, at least
+BLOCK_BYTES = 1 << 19  # of a block: what stays in a core's second-level cache
+ROW_BYTES = 512  # of neighbouring real parts that are fetched together, at least
 
 
 class Done(NamedTuple):
@@ -80,7 +80,8 @@ def pass_(state: StateVector, steps: Sequence[tuple[int, Step]], active: Sequenc
         return
     places, rows, length = blocks_of(active, state.local_bits)
     count = 1 << places.size
-    memory = aligned((min(state.threads, count), 2, len(rows) * length if len(rows) > 1 else 0), state.re.dtype)
+    size = len(rows) * length + kernels.APART if len(rows) > 1 else 0
+    memory = aligned((min(state.threads, count), 2 * size), state.re.dtype)
 
     def work(thread: int, first: int, last: int) -> None:
         kernels.blocks(
