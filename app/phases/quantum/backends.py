@@ -20,8 +20,9 @@ from app.phases.context import Context
 from app.phases.quantum.asked import Asked
 from app.phases.quantum.states import store_state
 from app.plan.circuits.circuit import Circuit, Measure
+from app.plan.circuits.passes import AMPLITUDE_BYTES
 from app.plan.circuits.paulis import PauliSum
-from app.plan.quantum import AMPLITUDE, unitary_part
+from app.plan.quantum import unitary_part
 from app.storage.tree import Tree
 
 
@@ -71,7 +72,7 @@ class Statevector:
         between = perf_counter()
         done = apply_(state, body)
         seconds: Tree = {"plan": between - begun, "apply": perf_counter() - between}
-        expected = plan.exchanged_bytes(state.local_bits, AMPLITUDE[phase.precision])
+        expected = plan.exchanged_bytes(state.local_bits, AMPLITUDE_BYTES[phase.precision])
         found_tree: Tree = {"exchanges": _traffic(plan.exchanges, expected, done), "passes": done.passes}
         begun = perf_counter()
         found_tree |= self._measured(state)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from app.circuits.adjoint import gradient as adjoint_gradient
 from app.circuits.shift import shift_gradient
 from app.errors import NumbersError
 from app.learning.optimizers import OptimizerOptions, make
