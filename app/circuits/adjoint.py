@@ -18,7 +18,7 @@ from app.circuits.exchange import exchange_
 from app.circuits.expectation import apply_sum, expectation
 from app.circuits.memory import aligned
 from app.circuits.program import Place, Program, program
-from app.circuits.simulate import blocks_of, layout, run_
+from app.circuits.simulate import blocks_of, run_
 from app.circuits.state import StateVector, zero_state
 from app.circuits.threads import share
 from app.circuits.vector_code import LANES
@@ -26,7 +26,7 @@ from app.parallel.group import Group
 from app.plan.circuits.circuit import Circuit, Gate, Parameter
 from app.plan.circuits.gates import derivative, matrix, product
 from app.plan.circuits.lowering import Step, lower
-from app.plan.circuits.passes import Pass, schedule
+from app.plan.circuits.passes import Pass, layout, schedule
 from app.plan.circuits.paulis import PauliSum
 
 

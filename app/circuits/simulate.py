@@ -15,10 +15,7 @@ from app.circuits.threads import share
 from app.circuits.vector_code import LANES
 from app.plan.circuits.circuit import Circuit
 from app.plan.circuits.lowering import Lowered, Step, lower
-from app.plan.circuits.passes import Layout, Pass, Schedule, schedule
-
-BLOCK_BYTES = 1 << 19  # of a block: what stays in a core's second-level cache
-ROW_BYTES = 512  # of neighbouring real parts that are fetched together, at least
+from app.plan.circuits.passes import Pass, Schedule, layout, schedule
 
 
 class Done(NamedTuple):
@@ -27,13 +24,6 @@ class Done(NamedTuple):
     passes: int
     exchanges: int
     sent_bytes: int
-
-
-def layout(local_bits: int, dtype: str) -> Layout:
-    """How this program cuts states into blocks."""
-    real = 4 if dtype == "complex64" else 8
-    block_bits = (BLOCK_BYTES // (2 * real)).bit_length() - 1
-    return Layout(local_bits, block_bits, (ROW_BYTES // real).bit_length() - 1)
 
 
 def planned(circuit: Circuit, positions: Sequence[int], local_bits: int, dtype: str) -> tuple[Lowered, Schedule]:

@@ -10,10 +10,8 @@ from app.inputfile.phases import AnyPhase, Quantum
 from app.plan.circuits.chosen import observable_of
 from app.plan.circuits.circuit import Circuit, Gate, Measure
 from app.plan.circuits.lowering import lower
-from app.plan.circuits.passes import Layout, schedule
+from app.plan.circuits.passes import AMPLITUDE_BYTES, layout, schedule
 
-AMPLITUDE = {"complex64": 8, "complex128": 16}  # bytes
-BLOCK_BYTES, ROW_BYTES = 1 << 18, 128  # as the simulator cuts states; a test compares
 LONGEST_PLANNED = 5000  # gates whose exchanges are counted before the run
 LARGEST_EXACT = 16  # qubits of which the lowest value is found by iteration
 
@@ -30,7 +28,7 @@ def holding(phase: Quantum, circuit: Circuit, ranks: int) -> Holding:
     """Who holds the state of a phase on so many ranks. Pure function of numbers."""
     copies = 3 if phase.task == "minimise" and phase.gradient_by == "adjoint" else 1
     holders = 1 if is_shared_out(phase, circuit) else holders_of(circuit, ranks)
-    return Holding(holders, AMPLITUDE[phase.precision] << circuit.qubits >> (holders.bit_length() - 1), copies)
+    return Holding(holders, AMPLITUDE_BYTES[phase.precision] << circuit.qubits >> (holders.bit_length() - 1), copies)
 
 
 class Traffic(NamedTuple):
@@ -47,16 +45,9 @@ def expected_traffic(phase: Quantum, circuit: Circuit, ranks: int) -> Traffic | 
         return None
     local_bits = body.qubits - (held.ranks.bit_length() - 1)
     steps = lower(body.bound((0.5,) * body.parameters)).steps
-    amplitude = AMPLITUDE[phase.precision]
-    planned = schedule(steps, list(range(body.qubits)), layout(local_bits, amplitude))
+    amplitude = AMPLITUDE_BYTES[phase.precision]
+    planned = schedule(steps, list(range(body.qubits)), layout(local_bits, phase.precision))
     return Traffic(planned.exchanges, planned.exchanged_bytes(local_bits, amplitude))
-
-
-def layout(local_bits: int, amplitude: int) -> Layout:
-    """How states of so many bytes an amplitude are cut into blocks."""
-    return Layout(
-        local_bits, (BLOCK_BYTES // amplitude).bit_length() - 1, (2 * ROW_BYTES // amplitude).bit_length() - 1
-    )
 
 
 def is_shared_out(phase: Quantum, circuit: Circuit) -> bool:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from app.plan.circuits.lowering import Step
 
+AMPLITUDE_BYTES = {"complex64": 8, "complex128": 16}
+BLOCK_BYTES = 1 << 19  # of a block: what stays in a core's second-level cache
+ROW_BYTES = 512  # of neighbouring real parts that are fetched together, at least
 EXCHANGE_COST = 0.7  # of a pass
 WINDOW = 4000  # steps looked ahead
 
@@ -52,6 +55,13 @@ class Layout(NamedTuple):
     local_bits: int
     block_bits: int
     row_bits: int
+
+
+def layout(local_bits: int, dtype: str) -> Layout:
+    """How states are cut into blocks. dtype: complex64 or complex128."""
+    amplitude = AMPLITUDE_BYTES[dtype]
+    row_bits = (2 * ROW_BYTES // amplitude).bit_length() - 1
+    return Layout(local_bits, (BLOCK_BYTES // amplitude).bit_length() - 1, row_bits)
 
 
 def schedule(steps: Sequence[Step], positions: Sequence[int], layout: Layout) -> Schedule:
