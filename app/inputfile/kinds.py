@@ -44,6 +44,11 @@ def _name(value: str) -> str:
     return value
 
 
+def kind_of(value: Any) -> str:
+    """What tells the tables of a union apart, before or after they are read."""
+    return str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 

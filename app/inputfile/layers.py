@@ -1,11 +1,11 @@
 """The entries of a list of layers: [network] kind = "layers"."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from app.inputfile.kinds import Fraction, Table, Width
+from app.inputfile.kinds import Fraction, Table, Width, kind_of
 
 Activation = Literal["none", "relu", "gelu", "tanh", "silu"]
 _PAULIS = re.compile(r"[XYZ]\d+( [XYZ]\d+)*")
@@ -83,17 +83,13 @@ class QuantumLayer(Table):
         return self
 
 
-def _kind(value: Any) -> str:
-    return str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
-
-
 AnyLayer = Annotated[
     Annotated[DenseLayer, Tag("dense")]
     | Annotated[ConvolutionLayer, Tag("convolution")]
     | Annotated[PoolingLayer, Tag("pooling")]
     | Annotated[DropoutLayer, Tag("dropout")]
     | Annotated[QuantumLayer, Tag("quantum")],
-    Discriminator(_kind),
+    Discriminator(kind_of),
 ]
 LAYERS: dict[str, type[Table]] = {
     "dense": DenseLayer,

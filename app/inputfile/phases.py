@@ -1,19 +1,14 @@
 """The [[phase]] tables: one model per kind."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Discriminator, Tag
 
 from app.inputfile.compression import Distill, Prune
 from app.inputfile.evaluation import Evaluate
-from app.inputfile.kinds import Table
+from app.inputfile.kinds import Table, kind_of
 from app.inputfile.quantum import Quantum
 from app.inputfile.training import NEW, Train, Trains
-
-
-def _kind(value: Any) -> str:
-    return str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
-
 
 AnyPhase = Train | Prune | Distill | Evaluate | Quantum
 Phase = Annotated[
@@ -22,7 +17,7 @@ Phase = Annotated[
     | Annotated[Distill, Tag("distill")]
     | Annotated[Evaluate, Tag("evaluate")]
     | Annotated[Quantum, Tag("quantum")],
-    Discriminator(_kind),
+    Discriminator(kind_of),
 ]
 PHASES: dict[str, type[Table]] = {
     "train": Train,

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 from torch import nn
@@ -28,13 +29,13 @@ def _build(one: Listed) -> nn.Module:
     entry, flat = one.entry, len(one.before) == 1
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     if entry is None:
-        return output(_features(one), one.after[0], flatten=not flat)
+        return output(prod(one.before), one.after[0], flatten=not flat)
     if entry["kind"] in ("dense", "quantum") and not flat:
         parts["flatten"] = nn.Flatten()
     if entry["kind"] in ("convolution", "pooling"):
         parts |= as_image(one.before)
     if entry["kind"] == "dense":
-        parts["linear"] = nn.Linear(_features(one), one.after[0])
+        parts["linear"] = nn.Linear(prod(one.before), one.after[0])
     elif entry["kind"] == "convolution":
         before = one.before[0] if len(one.before) == 3 else 1
         kernel = entry["kernel"]
@@ -61,10 +62,3 @@ def _quantum(entry: Mapping[str, Any]) -> QuantumLayer:
         scale=entry["scale"],
         measure=entry.get("measure") or (),
     )
-
-
-def _features(one: Listed) -> int:
-    features = 1
-    for size in one.before:
-        features *= size
-    return features

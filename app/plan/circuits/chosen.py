@@ -1,6 +1,5 @@
 """The circuit and the observable that the tables of a quantum phase ask for."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 from app.errors import InputError
 from app.inputfile.models import Input
 from app.inputfile.phases import Quantum
+from app.inputfile.sentences import nearest
 from app.plan.circuits.circuit import Circuit
 from app.plan.circuits.models import MODELS
 from app.plan.circuits.paulis import PauliSum, pauli_sum
@@ -72,11 +72,11 @@ def _circuit(phase: Quantum, folder: Path) -> Circuit:
 def _by_name(table: str, key: str, name: str, known: Mapping[str, Callable[..., T]], numbers: Mapping[str, Any]) -> T:
     """What the function of that name makes of the numbers beside it."""
     if name not in known:
-        raise InputError(f'{table}: {key} = "{name}" is not known{_nearest(name, known)}')
+        raise InputError(f'{table}: {key} = "{name}" is not known{nearest(name, known)}')
     parameters = inspect.signature(known[name]).parameters
     for word in numbers:
         if word not in parameters:
-            raise InputError(f'{table}: {key} "{name}" has no key {word!r}{_nearest(word, parameters)}')
+            raise InputError(f'{table}: {key} "{name}" has no key {word!r}{nearest(word, parameters)}')
     missing = [word for word, one in parameters.items() if one.default is one.empty and word not in numbers]
     if missing:
         raise InputError(f'{table}: {key} "{name}" wants {" and ".join(missing)}.')
@@ -84,8 +84,3 @@ def _by_name(table: str, key: str, name: str, known: Mapping[str, Callable[..., 
         return known[name](**numbers)
     except (ValueError, TypeError, OverflowError, AttributeError) as error:
         raise InputError(f'{table}: {key} "{name}": {" ".join(str(error).split())}.') from None
-
-
-def _nearest(word: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(word, known, 1, 0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}."

@@ -115,9 +115,6 @@ def lower(circuit: Circuit, kept: Collection[int] = ()) -> Lowered:
 
 def _pieces(gate: Gate) -> Iterator[Gate]:
     """A two-qubit gate as gates on one target, with its angle on one of them; others as they are."""
-    if gate.controls and gate.name not in ("swap", "iswap", "rxx", "ryy", "rzz", "rzx"):
-        yield gate
-        return
     match gate.name, gate.targets:
         case "swap", (a, b) if gate.controls:
             yield Gate("x", (a,), controls=(b,))
