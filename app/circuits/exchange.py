@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from app.circuits.memory import aligned
 from app.circuits.state import StateVector
 from app.parallel.exchange import Swap
+from app.parallel.memory import aligned
 from app.plan.circuits.passes import Exchange
 
 PIECE_BYTES = 1 << 20  # sent at once: what is under way stays in the cache

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from app.parallel.group import Group
+from app.parallel.memory import aligned
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-ALIGNMENT = 64  # bytes: a line of the cache, and the width of the widest vector instructions
 
 
 class Message(NamedTuple):
@@ -118,15 +117,9 @@ class _Memory:
         # 2: the list and getrefcount's own argument
         array = next((arrays[n] for n in range(len(arrays)) if sys.getrefcount(arrays[n]) == 2), None)
         if array is None:
-            array = _aligned(size)
+            array = aligned(size, np.uint8)
             arrays.append(array)
         return torch.from_numpy(array).view(dtype).view(shape)
-
-
-def _aligned(size: int) -> np.ndarray:
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
 
 
 def _buffer(tensor: torch.Tensor) -> Any:

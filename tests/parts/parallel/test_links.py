@@ -2,10 +2,12 @@
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 
-from app.parallel.links import ALIGNMENT, _aligned, _buffer, _Memory
+from app.parallel.links import _buffer, _Memory
+from app.parallel.memory import ALIGNMENT, aligned
 
 CPU = torch.device("cpu")
 
@@ -90,7 +92,7 @@ def test_any_shape_and_type(memory, shape, dtype):
 def test_memory_begins_at_a_line_of_the_cache(memory):
     kept = [take(memory, size) for size in (1, 3, 17, 1000, 100001)]
     assert {tensor.data_ptr() % ALIGNMENT for tensor in kept} == {0}
-    assert [_aligned(size).nbytes for size in (0, 1, 63, 64, 65)] == [0, 1, 63, 64, 65]
+    assert [aligned(size, np.uint8).nbytes for size in (0, 1, 63, 64, 65)] == [0, 1, 63, 64, 65]
 
 
 def test_what_is_written_to_the_bytes_is_in_the_tensor(memory):

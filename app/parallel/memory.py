@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-ALIGNMENT = 64
+ALIGNMENT = 64  # bytes: a line of the cache, and the width of the widest vector instructions
 
 
 def aligned(shape: int | Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-    """An array of any content."""
+    """An array of any content. Collective over: none."""
     count = math.prod((shape,) if isinstance(shape, int) else shape)
     size = count * np.dtype(dtype).itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
