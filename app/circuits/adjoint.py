@@ -16,13 +16,13 @@ import numpy as np
 from app.circuits import kernels
 from app.circuits.exchange import exchange_
 from app.circuits.expectation import apply_sum, expectation
-from app.circuits.memory import aligned
-from app.circuits.program import Place, Program, program
-from app.circuits.simulate import blocks_of, run_
-from app.circuits.state import StateVector, zero_state
+from app.circuits.program import Condition, condition_of, program
+from app.circuits.simulate import block_of, run_
+from app.circuits.state import APART, StateVector, zero_state
 from app.circuits.threads import share
 from app.circuits.vector_code import LANES
 from app.parallel.group import Group
+from app.parallel.memory import aligned
 from app.plan.circuits.circuit import Circuit, Gate, Parameter
 from app.plan.circuits.gates import derivative, matrix, product
 from app.plan.circuits.lowering import Step, lower
@@ -101,9 +101,9 @@ def _pass_back_(
     """One pass over both states; what is `found` by this rank is added. Collective over: none."""
     dtype = psi.re.dtype
     lanes = LANES[dtype.name]
-    places, rows, length = blocks_of(active, psi.local_bits)
-    size = max(len(rows) * length, 2 * lanes)
-    made = program(steps, Place(psi.positions, _virtual(active, size), psi.local_bits, psi.rank), dtype.type)
+    block = block_of(active, psi)
+    places, rows, length = block.places, block.rows, block.length
+    made = program(steps, block.place, dtype.type)
     if not len(made.operations):
         return
     marks = np.array([wanted[number] for number in made.of], np.bool_)
@@ -111,7 +111,7 @@ def _pass_back_(
     totals = np.zeros((threads, len(marks), 8, lanes))
 
     def work(thread: int, first: int, last: int) -> None:
-        memory = aligned(4 * (size + kernels.APART), dtype)
+        memory = aligned(4 * (block.size + APART), dtype)
         memory.fill(0)
         kernels.adjoint_blocks(
             (lam.re, lam.im),
@@ -132,28 +132,20 @@ def _pass_back_(
 
     share(work, 1 << places.size, threads)
     total = totals.sum(axis=0)
+    by_number, bit_of = dict(steps), block.place.bit_of()
     for row in np.flatnonzero(marks):
-        found[made.of[row]] += _table(made, int(row), total[row], dict(steps)[made.of[row]], psi, active)
+        number = made.of[row]
+        condition = condition_of(by_number[number], block.place, bit_of)
+        assert condition is not None  # it has an operation
+        found[number] += _table(made.operations[row], total[row], condition)
 
 
-def _virtual(active: Sequence[int], size: int) -> Sequence[int]:
-    """The positions of a block; those beyond a state smaller than two vectors are of nothing."""
-    return active if 1 << len(active) == size else range(size.bit_length() - 1)
-
-
-def _table(
-    made: Program, row: int, sums: np.ndarray, step: Step, psi: StateVector, active: Sequence[int]
-) -> np.ndarray:
+def _table(operation: np.ndarray, sums: np.ndarray, condition: Condition) -> np.ndarray:
     """2x2 sums conj(lambda_r) psi_c of one operation, from those of its lanes; of a phase only entry 1, 1."""
-    operation = made.operations[row]
     values = sums[0::2] + 1j * sums[1::2]
     lanes = values.shape[1]
     lane = np.arange(lanes)
-    mask = value = 0
-    for qubit, position in enumerate(psi.positions):
-        if step.mask >> qubit & 1 and position in active and 1 << list(active).index(position) < lanes:
-            mask |= 1 << list(active).index(position)
-            value |= (step.value >> qubit & 1) << list(active).index(position)
+    mask, value = condition.inside_mask & (lanes - 1), condition.inside_value & (lanes - 1)
     values = values[:, (lane & mask) == value]
     chosen = lane[(lane & mask) == value]
     if operation[kernels.KIND] == kernels.SCALE:

@@ -6,13 +6,11 @@ import numpy as np
 from numba import njit
 
 from app.circuits import vector_code as code
+from app.circuits.state import APART
 
 # Kinds of operations of a pass; the columns of its table. VECTORS of a dense matrix: how many targets it has.
 PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE = range(6)
 KIND, BIT, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS = range(9)
-
-# Elements between the parts of a block: arrays a multiple of 4 KiB apart slow each other down.
-APART = 128
 
 _pair, _real_pair, _exchange, _scale = code.pair, code.real_pair, code.exchange, code.scale
 _lane0, _lane1, _lane2, _lane3 = code.lane_loops
@@ -129,13 +127,14 @@ def blocks(
 ) -> None:
     """Blocks first to last of a pass. places: inactive positions. rows: starts of a block's rows of `length`.
 
-    memory: 2 (block size + APART) elements of this thread's own; not used where a block is one row.
+    memory: 2 (block size + APART) elements of this thread's own, the size more than the rows of a state smaller than
+    two vectors, zeros behind them; none where a block is one row and computed where it is.
     """
-    size = rows.size * length
+    size = memory.size // 2 - APART if memory.size else length
     x, y = memory[:size], memory[size + APART : size + APART + size]
     for number in range(first, last):
         base = deposit(number, places)
-        if rows.size == 1:
+        if memory.size == 0:
             block(re, im, base, size, base, operations, bits, table)
             continue
         copy_rows(re, base, rows, length, x)
@@ -185,7 +184,7 @@ def adjoint_blocks(
     first_state, second_state: (re, im). memory: 4 (block size + APART). sums: (8, LANES).
     total: (operations, 8, LANES) float64.
     """
-    size = memory.size // 4 - APART  # more than the rows of a state smaller than two vectors, zeros behind them
+    size = memory.size // 4 - APART
     step = size + APART
     a, b = memory[:size], memory[step : step + size]
     c, d = memory[2 * step : 2 * step + size], memory[3 * step : 3 * step + size]

@@ -1,6 +1,6 @@
 """Circuits with measurements, resets and conditions: one run, or counts of many."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from app.circuits.marginal_kernels import collapse_
 from app.circuits.probabilities import marginal
 from app.circuits.sampling import counts, sample
 from app.circuits.simulate import apply_
-from app.circuits.state import StateVector, zero_state
+from app.circuits.state import StateVector, restart_, zero_state
 from app.circuits.threads import share
 from app.parallel.group import Group
 from app.plan.circuits.circuit import Circuit, Gate, If, Measure, Operation, Reset
@@ -79,8 +79,7 @@ def shots(
     if sampled := final_measurements(circuit):
         gates = tuple(one for one in circuit.operations if isinstance(one, Gate))
         apply_(state, Circuit(circuit.qubits, gates))
-        outcomes = sample(state, count, seed, list(sampled.values()))
-        return counts(_in_bits(outcomes, list(sampled)), circuit.bits)
+        return sampled_counts(state, sampled, circuit.bits, count, seed)
     parts = list(segments(circuit.qubits, circuit.operations))
     bits = [0] * circuit.bits
     first = isinstance(parts[0], Circuit) if parts else False
@@ -99,12 +98,10 @@ def shots(
     return counts(values, circuit.bits)
 
 
-def restart_(state: StateVector) -> None:
-    """Make it |0...0> again, in the layout it began with. Collective over: none."""
-    state.positions[:] = range(state.qubits)
-    state.re[:], state.im[:] = 0, 0
-    if state.rank == 0:
-        state.re[0] = 1
+def sampled_counts(state: StateVector, measured: Mapping[int, int], bits: int, count: int, seed: int) -> dict[str, int]:
+    """Counts of `bits` classical bits; measured: bit -> qubit. Collective over: the state's group."""
+    outcomes = sample(state, count, seed, list(measured.values()))
+    return counts(_in_bits(outcomes, list(measured)), bits)
 
 
 def segments(qubits: int, operations: Sequence[Operation]) -> Iterator[Circuit | Measure | Reset | If]:

@@ -13,11 +13,11 @@ import numpy as np
 
 from app.circuits.draws import TRAJECTORIES, Draws
 from app.circuits.expectation import expectation
-from app.circuits.measurement import holds, measure_, project_, reset_, restart_
+from app.circuits.measurement import holds, measure_, project_, reset_
 from app.circuits.probabilities import marginal
 from app.circuits.sampling import counts
 from app.circuits.simulate import apply_
-from app.circuits.state import StateVector, zero_state
+from app.circuits.state import StateVector, restart_, zero_state
 from app.parallel.group import Group
 from app.plan.circuits.circuit import Circuit, Gate, If, Measure, Operation, Reset
 from app.plan.circuits.paulis import PauliSum
@@ -97,7 +97,7 @@ def trajectories(
     def keep(trajectory: int, state: StateVector, bits: list[int]) -> None:
         values[trajectory] = expectation(state, observable)
 
-    _each(circuit, noise, count, seed, shared, zero_arguments=(dtype, threads), keep=keep)
+    _each(circuit, noise, count, seed, shared, dtype, threads, keep)
     _sum_(values, shared)
     return Estimate(float(values.mean()), float(values.std(ddof=1) / math.sqrt(count)), values)
 
@@ -120,7 +120,7 @@ def noisy_shots(
     def keep(trajectory: int, state: StateVector, bits: list[int]) -> None:
         values[trajectory] = sum(bit << number for number, bit in enumerate(bits))
 
-    _each(circuit, noise, count, seed, shared, zero_arguments=(dtype, threads), keep=keep)
+    _each(circuit, noise, count, seed, shared, dtype, threads, keep)
     _sum_(values, shared)
     return counts(values, circuit.bits)
 
@@ -131,12 +131,12 @@ def _each(
     count: int,
     seed: int,
     shared: Sharing,
-    zero_arguments: tuple[str, int],
+    dtype: str,
+    threads: int,
     keep: Callable[[int, StateVector, list[int]], None],
 ) -> None:
     if shared.number < 0:
         return
-    dtype, threads = zero_arguments
     state = zero_state(circuit.qubits, dtype, shared.group, threads)
     for trajectory in range(shared.number, count, shared.groups):
         restart_(state)

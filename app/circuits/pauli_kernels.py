@@ -55,6 +55,17 @@ def _weigh(zs, coefficients, signs, weights):
         step *= 2
 
 
+@njit(nogil=True, cache=True, fastmath=_FAST)
+def _weights(zs, start, even, odd, signs, evens, odds):
+    """The weights of a block's amplitudes, where its signs are not those of the block before."""
+    if not _signs(zs, start, signs):
+        return
+    if np.any(even != 0):
+        _weigh(zs, even, signs, evens)
+    if np.any(odd != 0):
+        _weigh(zs, odd, signs, odds)
+
+
 @njit(nogil=True, cache=True)
 def _run(x_low: int, size: int) -> int:
     """How many neighbours stay neighbours when an index changes by x_low."""
@@ -70,16 +81,11 @@ def pair_sums(re, im, other_re, other_im, x, base, pivot, zs, even, odd, bits, f
     size = 1 << bits
     x_low, step = x & (size - 1), _run(x & (size - 1), size)
     evens, odds, signs = np.zeros(size), np.zeros(size), np.zeros(zs.size)
-    has_even, has_odd = bool(np.any(even != 0)), bool(np.any(odd != 0))
     for block in range(first, last):
         start = block << bits
         if start & pivot:
             continue
-        if _signs(zs, base + start, signs):
-            if has_even:
-                _weigh(zs, even, signs, evens)
-            if has_odd:
-                _weigh(zs, odd, signs, odds)
+        _weights(zs, base + start, even, odd, signs, evens, odds)
         mine_re, mine_im = re[start : start + size], im[start : start + size]
         there = start ^ (x & ~(size - 1))
         their_re, their_im = other_re[there : there + size], other_im[there : there + size]
@@ -102,14 +108,9 @@ def add_products(re, im, out_re, out_im, x, base, zs, even, odd, bits, first, la
     size = 1 << bits
     x_low, step = x & (size - 1), _run(x & (size - 1), size)
     evens, odds, signs = np.zeros(size), np.zeros(size), np.zeros(zs.size)
-    has_even, has_odd = bool(np.any(even != 0)), bool(np.any(odd != 0))
     for block in range(first, last):
         start = block << bits
-        if _signs(zs, base + start, signs):
-            if has_even:
-                _weigh(zs, even, signs, evens)
-            if has_odd:
-                _weigh(zs, odd, signs, odds)
+        _weights(zs, base + start, even, odd, signs, evens, odds)
         mine_re, mine_im = re[start : start + size], im[start : start + size]
         there = start ^ (x & ~(size - 1))
         their_re, their_im = out_re[there : there + size], out_im[there : there + size]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.circuits.expectation import piece_bits
+from app.circuits.kernels import deposit
 from app.circuits.marginal_kernels import add_marginals, add_products_of_rows, gather
 from app.circuits.state import StateVector
 from app.circuits.threads import share
@@ -86,6 +87,7 @@ def _products(state: StateVector, rows: np.ndarray, flip: int) -> np.ndarray:
     local, kept = state.local_bits, rows.size.bit_length() - 1
     mask = ((1 << local) - 1) & ~int(np.bitwise_or.reduce(rows))
     bits = min(local - kept, max(0, min(_GATHERED_BITS, max(piece_bits(local), 10)) - kept))
+    free = np.array([place for place in range(local) if mask >> place & 1], np.int64)
     own = np.empty((2, rows.size, 1 << bits))
     other = np.empty_like(own) if flip else own
     total = np.zeros((rows.size,) * 2, np.complex128)
@@ -94,23 +96,11 @@ def _products(state: StateVector, rows: np.ndarray, flip: int) -> np.ndarray:
         add_products_of_rows(own, other, low, high, total)
 
     for number in range(1 << (local - kept - bits)):
-        gather(state.re, state.im, rows, deposit(number << bits, mask), mask, own)
+        gather(state.re, state.im, rows, deposit(number << bits, free), mask, own)
         if flip and state.group:
             swap_with(state.group, state.rank ^ flip, own, other)
         share(work, rows.size, max(1, min(state.threads, rows.size)) if own.size >= 1 << 12 else 1)
     return total
-
-
-def deposit(number: int, mask: int) -> int:
-    """The bits of a number put at the ones of a mask, lowest first."""
-    result = 0
-    while mask:
-        lowest = mask & -mask
-        if number & 1:
-            result |= lowest
-        number >>= 1
-        mask ^= lowest
-    return result
 
 
 def _refuse(state: StateVector, qubits: Sequence[int], most: int) -> None:

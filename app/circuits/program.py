@@ -30,8 +30,12 @@ class Place(NamedTuple):
     local_bits: int
     rank: int
 
+    def bit_of(self) -> dict[int, int]:
+        """The bit of the block that each active position is."""
+        return {position: bit for bit, position in enumerate(self.active)}
 
-class _Condition(NamedTuple):
+
+class Condition(NamedTuple):
     """Where a step acts: bits inside the block and outside of it."""
 
     inside_mask: int
@@ -44,13 +48,13 @@ def program(steps: Sequence[tuple[int, Step]], place: Place, real: type) -> Prog
     """Tables for numbered steps whose mixed qubits are active; steps that do not concern this rank are left out."""
     lanes = LANES[np.dtype(real).name]
     size = 1 << len(place.active)
-    bit_of = {position: bit for bit, position in enumerate(place.active)}
+    bit_of = place.bit_of()
     rows: list[list[int]] = []
     coefficients: list[float] = []
     dense_bits: list[list[int]] = []
     of: list[int] = []
     for number, step in steps:
-        condition = _condition(step, place, bit_of)
+        condition = condition_of(step, place, bit_of)
         if condition is None:
             continue
         if step.targets:
@@ -78,7 +82,8 @@ def _padded(bits: list[list[int]]) -> np.ndarray:
     return found
 
 
-def _condition(step: Step, place: Place, bit_of: dict[int, int]) -> _Condition | None:
+def condition_of(step: Step, place: Place, bit_of: dict[int, int]) -> Condition | None:
+    """Where on this rank a step acts; None: nowhere. bit_of: the place's."""
     inside = inside_value = outside = outside_value = 0
     for qubit, position in enumerate(place.positions):
         if not step.mask >> qubit & 1:
@@ -93,14 +98,14 @@ def _condition(step: Step, place: Place, bit_of: dict[int, int]) -> _Condition |
         else:
             outside |= 1 << position
             outside_value |= value << position
-    return _Condition(inside, inside_value, outside, outside_value)
+    return Condition(inside, inside_value, outside, outside_value)
 
 
-def _row(kind: int, bit: int, fixed: int, value: int, condition: _Condition, vectors: int) -> list[int]:
+def _row(kind: int, bit: int, fixed: int, value: int, condition: Condition, vectors: int) -> list[int]:
     return [kind, bit, fixed, value, condition.outside_mask, condition.outside_value, 0, vectors]
 
 
-def _vector(step: Step, condition: _Condition, bit: int, lanes: int, size: int) -> tuple[list[int], list[float]]:
+def _vector(step: Step, condition: Condition, bit: int, lanes: int, size: int) -> tuple[list[int], list[float]]:
     """A 2x2 matrix or a phase, its coefficients lane by lane. In plain numbers: there are many short ones."""
     low = lanes - 1
     mask, value = condition.inside_mask & low, condition.inside_value & low
@@ -130,7 +135,7 @@ def _by_lane(factor: complex, otherwise: complex, chosen: list[bool]) -> list[co
     return [complex(factor) if here else complex(otherwise) for here in chosen]
 
 
-def _dense(step: Step, condition: _Condition, place: Place, bit_of: dict[int, int]) -> tuple[list[int], list[float]]:
+def _dense(step: Step, condition: Condition, place: Place, bit_of: dict[int, int]) -> tuple[list[int], list[float]]:
     values = [complex(x) for row in step.matrix for x in row]
     targets = sum(1 << bit_of[place.positions[q]] for q in step.targets)
     row = _row(k.DENSE, 0, condition.inside_mask | targets, condition.inside_value, condition, len(step.targets))

@@ -8,11 +8,11 @@ import numpy as np
 
 from app.circuits import kernels
 from app.circuits.exchange import exchange_
-from app.circuits.memory import aligned
 from app.circuits.program import Place, program
-from app.circuits.state import StateVector
+from app.circuits.state import APART, StateVector
 from app.circuits.threads import share
 from app.circuits.vector_code import LANES
+from app.parallel.memory import aligned
 from app.plan.circuits.circuit import Circuit
 from app.plan.circuits.lowering import Lowered, Step, lower
 from app.plan.circuits.passes import Pass, Schedule, layout, schedule
@@ -60,18 +60,17 @@ def run_(state: StateVector, steps: Sequence[Step], plan: Schedule) -> Done:
 
 def pass_(state: StateVector, steps: Sequence[tuple[int, Step]], active: Sequence[int]) -> None:
     """Steps whose mixed qubits are at active positions, block by block. Collective over: none."""
-    lanes = LANES[state.re.dtype.name]
-    if state.re.size < 2 * lanes:
-        _small_pass_(state, steps, lanes)
-        return
-    place = Place(state.positions, active, state.local_bits, state.rank)
-    made = program(steps, place, state.re.dtype.type)
+    block = block_of(active, state)
+    made = program(steps, block.place, state.re.dtype.type)
     if not len(made.operations):
         return
-    places, rows, length = blocks_of(active, state.local_bits)
+    places, rows, length = block.places, block.rows, block.length
     count = 1 << places.size
-    size = len(rows) * length + kernels.APART if len(rows) > 1 else 0
-    memory = aligned((min(state.threads, count), 2 * size), state.re.dtype)
+    one_row = len(rows) == 1 and length == block.size
+    elements = 0 if one_row else 2 * (block.size + APART)
+    memory = aligned((min(state.threads, count), elements), state.re.dtype)
+    if block.size > state.re.size:
+        memory.fill(0)
 
     def work(thread: int, first: int, last: int) -> None:
         kernels.blocks(
@@ -91,24 +90,30 @@ def pass_(state: StateVector, steps: Sequence[tuple[int, Step]], active: Sequenc
     share(work, count, state.threads)
 
 
-def blocks_of(active: Sequence[int], local_bits: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Inactive positions; starts of the rows of a block; length of a row."""
-    inactive = sorted(set(range(local_bits)) - set(active))
+class Block(NamedTuple):
+    """A block of a pass. places: inactive positions. rows: starts of its rows, `length` amplitudes each.
+
+    size: of the memory it is computed in; a state smaller than two vectors lies at its beginning, with zeros behind.
+    """
+
+    places: np.ndarray
+    rows: np.ndarray
+    length: int
+    size: int
+    place: Place
+
+
+def block_of(active: Sequence[int], state: StateVector) -> Block:
+    """How a pass with these active positions cuts a state."""
+    inactive = sorted(set(range(state.local_bits)) - set(active))
     together = next((k for k, place in enumerate(active) if place != k), len(active))
     rows = np.zeros(1, np.int64)
-    for place in active[together:]:
-        rows = np.concatenate([rows, rows + (1 << place)])
-    return np.array(inactive, np.int64), rows, 1 << together
-
-
-def _small_pass_(state: StateVector, steps: Sequence[tuple[int, Step]], lanes: int) -> None:
-    """A state of fewer amplitudes than two vectors: computed in the first of them, with zeros behind."""
-    size = state.re.size
-    re, im = (np.concatenate([part, np.zeros(2 * lanes - size, part.dtype)]) for part in (state.re, state.im))
-    active = range((2 * lanes).bit_length() - 1)
-    made = program(steps, Place(state.positions, active, state.local_bits, state.rank), re.dtype.type)
-    kernels.block(re, im, 0, re.size, 0, made.operations, made.bits, made.table)
-    state.re[:], state.im[:] = re[:size], im[:size]
+    for position in active[together:]:
+        rows = np.concatenate([rows, rows + (1 << position)])
+    size = max(1 << len(active), 2 * LANES[state.re.dtype.name])
+    inside = active if size == 1 << len(active) else range(size.bit_length() - 1)
+    place = Place(state.positions, inside, state.local_bits, state.rank)
+    return Block(np.array(inactive, np.int64), rows, 1 << together, size, place)
 
 
 def _with_factor(lowered: Lowered) -> tuple[Step, ...]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.circuits.memory import aligned
 from app.parallel.group import Group
+from app.parallel.memory import aligned
 
-APART = 128  # elements: arrays a multiple of 4 KiB apart slow each other down
+APART = 128  # elements between arrays used together: a multiple of 4 KiB apart they slow each other down
 REALS = {"complex64": np.float32, "complex128": np.float64}
 
 
@@ -73,11 +73,18 @@ def zero_state(qubits: int, dtype: str, group: Group | None = None, threads: int
     real = REALS[dtype]
     re = aligned(1 << (qubits - rank_bits), real)
     im = aligned(re.size + APART, real)[APART:]
-    re.fill(0)
-    im.fill(0)
-    if not group or group.rank == 0:
-        re[0] = 1.0
-    return StateVector(qubits, re, im, list(range(qubits)), group, threads)
+    state = StateVector(qubits, re, im, list(range(qubits)), group, threads)
+    restart_(state)
+    return state
+
+
+def restart_(state: StateVector) -> None:
+    """Make it |0...0> again, in the layout it began with. Collective over: none."""
+    state.positions[:] = range(state.qubits)
+    state.re.fill(0)
+    state.im.fill(0)
+    if state.rank == 0:
+        state.re[0] = 1
 
 
 def amplitudes(state: StateVector) -> np.ndarray:

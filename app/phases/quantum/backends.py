@@ -8,7 +8,7 @@ import numpy as np
 
 from app.circuits.estimate import estimated
 from app.circuits.expectation import expectation
-from app.circuits.measurement import shots
+from app.circuits.measurement import sampled_counts, shots
 from app.circuits.noise import NoiseModel, noisy_shots, sharing, trajectories
 from app.circuits.probabilities import marginal
 from app.circuits.sampling import counts, sample
@@ -176,11 +176,7 @@ def _counted(state: StateVector, circuit: Circuit, count: int, seed: int) -> dic
     measured = {one.bit: one.qubit for one in circuit.operations if isinstance(one, Measure)}
     if not measured:
         return counts(sample(state, count, seed), circuit.qubits)
-    outcomes = sample(state, count, seed, list(measured.values()))
-    bits = np.zeros_like(outcomes)
-    for place, bit in enumerate(measured):
-        bits |= (outcomes >> np.uint64(place) & np.uint64(1)) << np.uint64(bit)
-    return counts(bits, circuit.bits)
+    return sampled_counts(state, measured, circuit.bits, count, seed)
 
 
 def _measuring(circuit: Circuit) -> Circuit:

@@ -8,6 +8,7 @@ that is needed latest (Belady).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.plan.circuits.lowering import Step
@@ -65,8 +66,16 @@ def layout(local_bits: int, dtype: str) -> Layout:
 
 
 def schedule(steps: Sequence[Step], positions: Sequence[int], layout: Layout) -> Schedule:
-    """Passes and exchanges for steps on qubits that are at `positions`. Collective over: none."""
-    plan = _Planner([(step.active, step.mask) for step in steps], list(positions), layout)
+    """Passes and exchanges for steps on qubits that are at `positions`. Collective over: none.
+
+    Which they are does not depend on the steps' numbers, so those of circuits of the same shape are made once.
+    """
+    return _scheduled(tuple((step.active, step.mask) for step in steps), tuple(positions), layout)
+
+
+@lru_cache(64)
+def _scheduled(masks: tuple[tuple[int, int], ...], positions: tuple[int, ...], layout: Layout) -> Schedule:
+    plan = _Planner(masks, list(positions), layout)
     actions: list[Pass | Exchange] = []
     while plan.remaining:
         best = plan.best_pass(plan.positions)
@@ -86,7 +95,7 @@ class _Found(NamedTuple):
 
 
 class _Planner:
-    def __init__(self, masks: list[tuple[int, int]], positions: list[int], layout: Layout) -> None:
+    def __init__(self, masks: Sequence[tuple[int, int]], positions: list[int], layout: Layout) -> None:
         self.masks, self.positions, self.layout = masks, positions, layout
         self.remaining = list(range(len(masks)))
         self.everything = (1 << len(positions)) - 1

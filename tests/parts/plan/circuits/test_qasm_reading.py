@@ -10,7 +10,7 @@ from app.plan.circuits.circuit import Circuit, Gate, If, Measure, Parameter, Res
 from app.plan.circuits.gates import GATES
 from app.plan.circuits.qasm import read_qasm, write_qasm3
 from app.plan.circuits.templates import random, strongly_entangling
-from tests.parts.plan.circuits.dense import unitary
+from tests.parts.circuits.plain import unitary
 
 TWO = 'OPENQASM 2.0; include "qelib1.inc";\n'
 THREE = 'OPENQASM 3.0; include "stdgates.inc";\n'

@@ -8,7 +8,8 @@ import pytest
 from app.plan.circuits.qasm import read_qasm, write_qasm3
 from app.plan.circuits.qasm.known import DEFINED, LIBRARY
 from tests.launch import TREE
-from tests.parts.plan.circuits.dense import amplitudes, unitary
+from tests.parts.circuits.plain import run as amplitudes
+from tests.parts.circuits.plain import unitary
 
 FILES = sorted((TREE / "tests" / "references" / "circuits").glob("*.qasm"))
 ANGLES = (0.3, -1.1, 0.7, 0.4)

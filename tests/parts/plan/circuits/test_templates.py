@@ -16,7 +16,8 @@ from app.plan.circuits.templates import (
     random,
     strongly_entangling,
 )
-from tests.parts.plan.circuits.dense import amplitudes, unitary
+from tests.parts.circuits.plain import run as amplitudes
+from tests.parts.circuits.plain import unitary
 
 NUMBERS = {
     "ghz": {"qubits": 3},
