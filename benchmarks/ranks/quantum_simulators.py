@@ -97,7 +97,6 @@ class Ours:
 
     def gradient(self, case: Listed, terms: dict[str, float]) -> Way:
         from app.circuits.adjoint import gradient
-
         from app.plan.circuits.paulis import pauli_sum
 
         circuit, observed, values = self.circuit(case, trainable=True), pauli_sum(terms), values_of(case)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from app.circuits.adjoint import gradient
 
+from app.circuits.adjoint import gradient
 from tests.parts.circuits import drawn
 
 pytestmark = pytest.mark.mpi

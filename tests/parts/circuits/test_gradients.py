@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from app.circuits.adjoint import gradient
 
+from app.circuits.adjoint import gradient
 from app.plan.circuits.circuit import Circuit, Gate, Parameter
 from app.plan.circuits.gates import GATES
 from app.plan.circuits.paulis import pauli_sum
