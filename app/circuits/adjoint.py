@@ -103,7 +103,7 @@ def _pass_back_(
     lanes = LANES[dtype.name]
     block = block_of(active, psi)
     places, rows, length = block.places, block.rows, block.length
-    made = program(steps, block.place, dtype.type)
+    made = program(steps, block.place, dtype.type, fuse=False)
     if not len(made.operations):
         return
     marks = np.array([wanted[number] for number in made.of], np.bool_)

@@ -9,11 +9,16 @@ from app.circuits import vector_code as code
 from app.circuits.state import APART
 
 # Kinds of operations of a pass; the columns of its table. VECTORS of a dense matrix: how many targets it has.
-PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE = range(6)
-KIND, BIT, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS = range(9)
+PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE, TWO_PAIRS, LANE_AND_PAIR, TWO_LANES = range(9)
+KIND, BIT, OTHER, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS = range(10)
 
 _pair, _real_pair, _exchange, _scale = code.pair, code.real_pair, code.exchange, code.scale
 _lane0, _lane1, _lane2, _lane3 = code.lane_loops
+_two_pairs = code.two_pairs
+_lane0_pair, _lane1_pair, _lane2_pair, _lane3_pair = code.lane_and_pair
+_lanes01, _lanes02, _lanes12, _lanes03, _lanes13, _lanes23 = code.two_lanes.values()
+_copy_vectors: Any = code.copy
+LANES_OF_FLOATS = code.LANES["float32"]
 _pair_moment, _same_moment = code.pair_moment, code.same_moment
 _lane_moment0, _lane_moment1, _lane_moment2, _lane_moment3 = code.lane_moments
 
@@ -51,6 +56,36 @@ def _dense(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: A
 
 
 @njit(nogil=True, cache=True)
+def _two(re: Any, im: Any, base: int, row: Any, table: Any) -> None:
+    """Two matrices and a phase."""
+    bit, other, fixed, value = row[BIT], row[OTHER], row[FIXED], row[VALUE]
+    offset, vectors = row[OFFSET], row[VECTORS]
+    if row[KIND] == TWO_PAIRS:
+        _two_pairs(re, im, base, vectors, fixed, value, bit, other, table, offset)
+    elif row[KIND] == LANE_AND_PAIR:
+        if bit == 1:
+            _lane0_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        elif bit == 2:
+            _lane1_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        elif bit == 4:
+            _lane2_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        else:
+            _lane3_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+    elif bit | other == 3:
+        _lanes01(re, im, base, vectors, fixed, value, bit, other, table, offset)
+    elif bit | other == 5:
+        _lanes02(re, im, base, vectors, fixed, value, bit, other, table, offset)
+    elif bit | other == 6:
+        _lanes12(re, im, base, vectors, fixed, value, bit, other, table, offset)
+    elif bit | other == 9:
+        _lanes03(re, im, base, vectors, fixed, value, bit, other, table, offset)
+    elif bit | other == 10:
+        _lanes13(re, im, base, vectors, fixed, value, bit, other, table, offset)
+    else:
+        _lanes23(re, im, base, vectors, fixed, value, bit, other, table, offset)
+
+
+@njit(nogil=True, cache=True)
 def operation(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: Any) -> None:
     """One operation on one block of `size` amplitudes from `base`."""
     kind, bit, fixed, value = row[KIND], row[BIT], row[FIXED], row[VALUE]
@@ -65,6 +100,8 @@ def operation(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table
         _scale(re, im, base, vectors, fixed, value, bit, table, offset)
     elif kind == DENSE:
         _dense(re, im, base, size, row, bits[: row[VECTORS]], table)
+    elif kind != LANE:
+        _two(re, im, base, row, table)
     elif bit == 1:
         _lane0(re, im, base, vectors, fixed, value, bit, table, offset)
     elif bit == 2:
@@ -94,21 +131,27 @@ def deposit(number: int, places: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
+def _copy(source: Any, start: int, target: Any, first: int, length: int) -> None:
+    """`length` elements, a power of two: fewer than a vector where a state is as small."""
+    if length % LANES_OF_FLOATS == 0:
+        _copy_vectors(source, start, target, first, length)
+    else:
+        for k in range(length):
+            target[first + k] = source[start + k]
+
+
+@njit(nogil=True, cache=True)
 def copy_rows(source: Any, start: int, rows: Any, length: int, target: Any) -> None:
     """Rows of a block, `length` elements each, into contiguous memory."""
     for r in range(rows.size):
-        first = start + rows[r]
-        for k in range(length):
-            target[r * length + k] = source[first + k]
+        _copy(source, start + rows[r], target, r * length, length)
 
 
 @njit(nogil=True, cache=True)
 def copy_rows_back(source: Any, start: int, rows: Any, length: int, target: Any) -> None:
     """Contiguous memory back into the rows of a block."""
     for r in range(rows.size):
-        first = start + rows[r]
-        for k in range(length):
-            target[first + k] = source[r * length + k]
+        _copy(source, r * length, target, start + rows[r], length)
 
 
 @njit(nogil=True, cache=True)

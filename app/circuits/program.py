@@ -6,7 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from app.circuits import kernels as k
+from app.circuits.fusing import Item, fused
 from app.circuits.vector_code import LANES
+from app.plan.circuits.circuit import Matrix
 from app.plan.circuits.lowering import Step
 
 
@@ -44,33 +46,84 @@ class Condition(NamedTuple):
     outside_value: int
 
 
-def program(steps: Sequence[tuple[int, Step]], place: Place, real: type) -> Program:
-    """Tables for numbered steps whose mixed qubits are active; steps that do not concern this rank are left out."""
-    lanes = LANES[np.dtype(real).name]
-    size = 1 << len(place.active)
-    bit_of = place.bit_of()
-    rows: list[list[int]] = []
-    coefficients: list[float] = []
-    dense_bits: list[list[int]] = []
-    of: list[int] = []
-    for number, step in steps:
-        condition = condition_of(step, place, bit_of)
-        if condition is None:
-            continue
+NONE = Condition(0, 0, 0, 0)
+
+
+class _Writer:
+    """Writes the rows of a program."""
+
+    def __init__(self, place: Place, real: type) -> None:
+        self.place, self.bit_of = place, place.bit_of()
+        self.lanes, self.size = LANES[np.dtype(real).name], 1 << len(place.active)
+        self.rows: list[list[int]] = []
+        self.coefficients: list[float] = []
+        self.dense_bits: list[list[int]] = []
+        self.of: list[int] = []
+
+    def write_(self, number: int, row: list[int], values: list[float], dense_bits: Sequence[int] = ()) -> None:
+        row[k.OFFSET] = len(self.coefficients)
+        self.rows.append(row)
+        self.coefficients += values
+        self.dense_bits.append(list(dense_bits))
+        self.of.append(number)
+
+    def bit(self, qubit: int) -> int:
+        """Of the block."""
+        return 1 << self.bit_of[self.place.positions[qubit]]
+
+    def step_(self, number: int, step: Step, condition: Condition) -> None:
+        """A step of its own."""
         if step.targets:
-            row, values = _dense(step, condition, place, bit_of)
-            dense_bits.append([1 << bit_of[place.positions[q]] for q in step.targets])
+            bits = [self.bit(q) for q in step.targets]
+            self.write_(number, *_dense(step, condition, bits), bits)
         else:
-            bit = 1 << bit_of[place.positions[step.target]] if step.target >= 0 else 0
-            row, values = _vector(step, condition, bit, lanes, size)
-            dense_bits.append([])
-        row[k.OFFSET] = len(coefficients)
-        rows.append(row)
-        coefficients += values
-        of.append(number)
-    table: np.ndarray = np.array(coefficients, real)
-    operations = np.array(rows, np.int64).reshape(-1, k.COLUMNS)
-    return Program(operations, _padded(dense_bits), table, tuple(of))
+            bit = self.bit(step.target) if step.target >= 0 else 0
+            self.write_(number, *_vector(step, condition, bit, self.lanes, self.size))
+
+    def two_(self, number: int, steps: Sequence[Step], phase: Step | None) -> None:
+        """Two matrices, and perhaps a phase, in one."""
+        matrices = {self.bit(step.target): step.matrix for step in steps}
+        first, second = sorted(matrices)
+        low = self.lanes - 1
+        values = [x for bit in (first, second) for x in _matrix_by_lane(matrices[bit], bit, self.lanes)]
+        mask = (first | second) & low
+        chosen = [lane & mask == mask for lane in range(self.lanes)]
+        values += _parts([_by_lane(phase.matrix[0][0] if phase else 1, 1, chosen)])
+        mixed = (first | second) & ~low
+        kind = (k.TWO_LANES, k.LANE_AND_PAIR, k.TWO_PAIRS)[mixed.bit_count()]
+        vectors = (self.size // self.lanes) >> mixed.bit_count()
+        self.write_(number, _row(kind, first, mixed, 0, NONE, vectors, second), values)
+
+
+def program(steps: Sequence[tuple[int, Step]], place: Place, real: type, *, fuse: bool = True) -> Program:
+    """Tables for numbered steps whose mixed qubits are active; steps that do not concern this rank are left out.
+
+    fuse: let one operation do several of them.
+    """
+    writer = _Writer(place, real)
+    here = [(n, step, found) for n, step in steps if (found := condition_of(step, place, writer.bit_of))]
+    if not fuse:
+        for number, step, condition in here:
+            writer.step_(number, step, condition)
+    for group in fused([_item(n, *each[1:], writer) for n, each in enumerate(here)]) if fuse else ():
+        if isinstance(group, int):
+            writer.step_(*here[group])
+        else:
+            phase = here[group.phase][1] if group.phase >= 0 else None
+            writer.two_(here[group.first][0], [here[n][1] for n in group[:2]], phase)
+    table: np.ndarray = np.array(writer.coefficients, real)
+    operations = np.array(writer.rows, np.int64).reshape(-1, k.COLUMNS)
+    return Program(operations, _padded(writer.dense_bits), table, tuple(writer.of))
+
+
+def _item(number: int, step: Step, condition: Condition, writer: _Writer) -> Item:
+    targets = step.targets or ((step.target,) if step.target >= 0 else ())
+    target = sum(writer.bit(q) for q in targets)
+    inside = condition.inside_mask
+    if condition.outside_mask or step.targets:
+        return Item(number, target | inside)
+    both = inside if not target and inside.bit_count() == 2 and inside == condition.inside_value else 0
+    return Item(number, target | inside, 0 if inside else target, both)
 
 
 def _padded(bits: list[list[int]]) -> np.ndarray:
@@ -101,8 +154,8 @@ def condition_of(step: Step, place: Place, bit_of: dict[int, int]) -> Condition 
     return Condition(inside, inside_value, outside, outside_value)
 
 
-def _row(kind: int, bit: int, fixed: int, value: int, condition: Condition, vectors: int) -> list[int]:
-    return [kind, bit, fixed, value, condition.outside_mask, condition.outside_value, 0, vectors]
+def _row(kind: int, bit: int, fixed: int, value: int, condition: Condition, vectors: int, other: int = 0) -> list[int]:
+    return [kind, bit, other, fixed, value, condition.outside_mask, condition.outside_value, 0, vectors]
 
 
 def _vector(step: Step, condition: Condition, bit: int, lanes: int, size: int) -> tuple[list[int], list[float]]:
@@ -112,31 +165,41 @@ def _vector(step: Step, condition: Condition, bit: int, lanes: int, size: int) -
     chosen = [lane & mask == value for lane in range(lanes)]
     mixed = 0
     if step.target < 0:
-        kind, factors = k.SCALE, [_by_lane(step.matrix[0][0], 1, chosen)]
-    elif bit < lanes:
-        m = step.matrix
-        high = [int(lane & bit > 0) for lane in range(lanes)]
-        same = [complex(m[h][h]) if here else 1 + 0j for h, here in zip(high, chosen, strict=True)]
-        other = [complex(m[h][1 - h]) if here else 0j for h, here in zip(high, chosen, strict=True)]
-        kind, factors = k.LANE, [same, other]
+        kind, values = k.SCALE, _parts([_by_lane(step.matrix[0][0], 1, chosen)])
     else:
-        entries = [complex(x) for row in step.matrix for x in row]
-        factors = [_by_lane(entries[n], int(n in (0, 3)), chosen) for n in range(4)]
-        kind, mixed = k.PAIR, bit
-        if not any(x.imag for x in entries):
-            kind = k.EXCHANGE if all(chosen) and entries == [0, 1, 1, 0] else k.REAL_PAIR
+        values = _matrix_by_lane(step.matrix, bit, lanes, chosen)
+        kind = k.LANE
+        if bit >= lanes:
+            kind, mixed = k.PAIR, bit
+            entries = [complex(x) for row in step.matrix for x in row]
+            if not any(x.imag for x in entries):
+                kind = k.EXCHANGE if all(chosen) and entries == [0, 1, 1, 0] else k.REAL_PAIR
     fixed = (condition.inside_mask & ~low) | mixed
     vectors = (size // lanes) >> fixed.bit_count()
-    row = _row(kind, bit, fixed, condition.inside_value & ~low, condition, vectors)
-    return row, [x for factor in factors for part in ([z.real for z in factor], [z.imag for z in factor]) for x in part]
+    return _row(kind, bit, fixed, condition.inside_value & ~low, condition, vectors), values
 
 
-def _by_lane(factor: complex, otherwise: complex, chosen: list[bool]) -> list[complex]:
+def _matrix_by_lane(m: Matrix, bit: int, lanes: int, chosen: Sequence[bool] = ()) -> list[float]:
+    """Coefficient vectors of a 2x2 matrix: of a bit among the lanes those of a lane itself and of the other."""
+    chosen = chosen or [True] * lanes
+    if bit >= lanes:
+        return _parts([_by_lane(m[n >> 1][n & 1], int(n in (0, 3)), chosen) for n in range(4)])
+    high = [int(lane & bit > 0) for lane in range(lanes)]
+    same = [complex(m[h][h]) if here else 1 + 0j for h, here in zip(high, chosen, strict=True)]
+    other = [complex(m[h][1 - h]) if here else 0j for h, here in zip(high, chosen, strict=True)]
+    return _parts([same, other])
+
+
+def _parts(factors: Sequence[Sequence[complex]]) -> list[float]:
+    """Real parts and imaginary parts of each vector."""
+    return [x for factor in factors for part in ([z.real for z in factor], [z.imag for z in factor]) for x in part]
+
+
+def _by_lane(factor: complex, otherwise: complex, chosen: Sequence[bool]) -> list[complex]:
     return [complex(factor) if here else complex(otherwise) for here in chosen]
 
 
-def _dense(step: Step, condition: Condition, place: Place, bit_of: dict[int, int]) -> tuple[list[int], list[float]]:
+def _dense(step: Step, condition: Condition, bits: Sequence[int]) -> tuple[list[int], list[float]]:
     values = [complex(x) for row in step.matrix for x in row]
-    targets = sum(1 << bit_of[place.positions[q]] for q in step.targets)
-    row = _row(k.DENSE, 0, condition.inside_mask | targets, condition.inside_value, condition, len(step.targets))
+    row = _row(k.DENSE, 0, condition.inside_mask | sum(bits), condition.inside_value, condition, len(bits))
     return row, [x.real for x in values] + [x.imag for x in values]

@@ -61,7 +61,7 @@ class Code:
         (fr, fi), (xr, xi) = factor, x
         re = b.fmul(fr, xr) if to is None else self.fma(fr, xr, to[0])
         im = b.fmul(fr, xi) if to is None else self.fma(fr, xi, to[1])
-        return self.fma(b.fneg(fi), xi, re), self.fma(fi, xr, im)
+        return self.fma(fi, b.fneg(xi), re), self.fma(fi, xr, im)  # a factor's own negative would need a register
 
     def fma(self, x: Any, y: Any, z: Any) -> Any:
         """x * y + z, rounded once."""
@@ -87,27 +87,28 @@ class Code:
             b.store(b.and_(b.add(b.or_(index, fixed), step), keep), place)
 
 
-def _loop(body: Callable[..., None]) -> Any:
-    """An intrinsic (re, im, base, count, fixed, value, bit, coefficients, offset) that loops over `body`.
+def _loop(body: Callable[..., None], coefficients: int) -> Any:
+    """An intrinsic (re, im, base, count, fixed, value, bit, table, offset) that loops over `body`.
 
-    body(code, re, im, first, second, coefficients): first and second are element numbers of the pair of vectors, which
-    differ in `bit`.
+    body(code, re, im, first, second, factors): first and second are element numbers of the pair of vectors, which
+    differ in `bit`; factors: that many vectors of the table, from `offset`.
     """
 
     @intrinsic
-    def loop(typing, re, im, base, count, fixed, value, bit, coefficients, offset):
-        signature = types.void(re, im, base, count, fixed, value, bit, coefficients, offset)
+    def loop(typing, re, im, base, count, fixed, value, bit, table, offset):
+        signature = types.void(re, im, base, count, fixed, value, bit, table, offset)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             re_, im_, base_, count_, fixed_, value_, bit_, table_, offset_ = arguments
             code = Code(context, builder, signature.args[0])
             x, y = code.data(signature.args[0], re_), code.data(signature.args[1], im_)
-            table = code.data(signature.args[7], table_)
+            # loaded once: the compiler cannot know that the amplitudes stored are no coefficients
+            factors = code.coefficients(code.data(signature.args[7], table_), offset_, coefficients)
             start = builder.add(base_, value_)
 
             def each(index: Any) -> None:
                 first = builder.add(start, index)
-                body(code, x, y, first, builder.add(first, bit_), table, offset_)
+                body(code, x, y, first, builder.add(first, bit_), factors)
 
             code.loop(count_, fixed_, each)
             return context.get_dummy_value()
@@ -117,17 +118,32 @@ def _loop(body: Callable[..., None]) -> Any:
     return loop
 
 
-def _pair(code: Code, re: Any, im: Any, first: Any, second: Any, table: Any, offset: Any) -> None:
-    c = code.coefficients(table, offset, 8)
-    x, y = code.complex(re, im, first), code.complex(re, im, second)
-    for index, (a, b) in ((first, (0, 2)), (second, (4, 6))):
-        r, i = code.times((c[b], c[b + 1]), y, code.times((c[a], c[a + 1]), x))
-        code.store(r, re, index)
-        code.store(i, im, index)
+def _mixed(code: Code, x: Any, y: Any, c: list[Any]) -> tuple[Any, Any]:
+    """A 2x2 matrix, eight coefficient vectors, on two amplitudes."""
+    return (
+        code.times((c[2], c[3]), y, code.times((c[0], c[1]), x)),
+        code.times((c[6], c[7]), y, code.times((c[4], c[5]), x)),
+    )
 
 
-def _real_pair(code: Code, re: Any, im: Any, first: Any, second: Any, table: Any, offset: Any) -> None:
-    c = code.coefficients(table, offset, 8)
+def _flipped(code: Code, x: Any, bit: int, c: list[Any]) -> Any:
+    """A 2x2 matrix between lanes that differ in a bit: factors of a lane itself, then of the other."""
+    other = code.flip(x[0], bit), code.flip(x[1], bit)
+    return code.times((c[2], c[3]), other, code.times((c[0], c[1]), x))
+
+
+def _put(code: Code, re: Any, im: Any, index: Any, x: Any) -> None:
+    code.store(x[0], re, index)
+    code.store(x[1], im, index)
+
+
+def _pair(code: Code, re: Any, im: Any, first: Any, second: Any, c: list[Any]) -> None:
+    x, y = _mixed(code, code.complex(re, im, first), code.complex(re, im, second), c)
+    _put(code, re, im, first, x)
+    _put(code, re, im, second, y)
+
+
+def _real_pair(code: Code, re: Any, im: Any, first: Any, second: Any, c: list[Any]) -> None:
     b = code.builder
     for part in (re, im):
         x, y = code.load(part, first), code.load(part, second)
@@ -135,30 +151,84 @@ def _real_pair(code: Code, re: Any, im: Any, first: Any, second: Any, table: Any
         code.store(code.fma(c[6], y, b.fmul(c[4], x)), part, second)
 
 
-def _exchange(code: Code, re: Any, im: Any, first: Any, second: Any, table: Any, offset: Any) -> None:
+def _exchange(code: Code, re: Any, im: Any, first: Any, second: Any, c: list[Any]) -> None:
     for part in (re, im):
         x, y = code.load(part, first), code.load(part, second)
         code.store(y, part, first)
         code.store(x, part, second)
 
 
-def _scale(code: Code, re: Any, im: Any, first: Any, second: Any, table: Any, offset: Any) -> None:
-    factor = code.coefficients(table, offset, 2)
-    r, i = code.times((factor[0], factor[1]), code.complex(re, im, first))
-    code.store(r, re, first)
-    code.store(i, im, first)
+def _scale(code: Code, re: Any, im: Any, first: Any, second: Any, c: list[Any]) -> None:
+    _put(code, re, im, first, code.times((c[0], c[1]), code.complex(re, im, first)))
 
 
 def _lane(bit: int) -> Callable[..., None]:
-    def body(code: Code, re: Any, im: Any, first: Any, second: Any, table: Any, offset: Any) -> None:
-        c = code.coefficients(table, offset, 4)
-        x = code.complex(re, im, first)
-        other = code.flip(x[0], bit), code.flip(x[1], bit)
-        r, i = code.times((c[2], c[3]), other, code.times((c[0], c[1]), x))
-        code.store(r, re, first)
-        code.store(i, im, first)
+    def body(code: Code, re: Any, im: Any, first: Any, second: Any, c: list[Any]) -> None:
+        _put(code, re, im, first, _flipped(code, code.complex(re, im, first), bit, c))
 
     return body
+
+
+def _two(first: int | None, second: int | None) -> Any:
+    """An intrinsic as of `_loop` with a second bit behind `bit`: two matrices and a phase, amplitudes fetched once.
+
+    first, second: bit of the lanes that a matrix mixes; None: it mixes vectors that differ in `bit`, in `other`. The
+    last of the vectors, where both of these bits are one, is multiplied by a factor at the end.
+    """
+    counts = [8 if bit is None else 4 for bit in (first, second)]
+
+    @intrinsic
+    def loop(typing, re, im, base, count, fixed, value, bit, other, table, offset):
+        signature = types.void(re, im, base, count, fixed, value, bit, other, table, offset)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            re_, im_, base_, count_, fixed_, value_, bit_, other_, table_, offset_ = arguments
+            code = Code(context, builder, signature.args[0])
+            x, y = code.data(signature.args[0], re_), code.data(signature.args[1], im_)
+            c = code.coefficients(code.data(signature.args[8], table_), offset_, sum(counts) + 2)
+            start = builder.add(base_, value_)
+
+            def each(index: Any) -> None:
+                places = [builder.add(start, index)]
+                for lane, step in ((first, bit_), (second, other_)):
+                    places += [builder.add(place, step) for place in places if lane is None]
+                z = [code.complex(x, y, place) for place in places]
+                distance = 1
+                for lane, factors in ((first, c[: counts[0]]), (second, c[counts[0] : -2])):
+                    if lane is not None:
+                        z = [_flipped(code, one, lane, factors) for one in z]
+                        continue
+                    for low in range(len(z)):
+                        if not low & distance:
+                            z[low], z[low + distance] = _mixed(code, z[low], z[low + distance], factors)
+                    distance *= 2
+                z[-1] = code.times((c[-2], c[-1]), z[-1])
+                for place, one in zip(places, z, strict=True):
+                    _put(code, x, y, place, one)
+
+            code.loop(count_, fixed_, each)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return loop
+
+
+@intrinsic
+def copy(typing, source, start, target, first, count):
+    """Copy `count` elements, whole vectors; numba's own loop over them takes twice as long."""
+    signature = types.void(source, start, target, first, count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = Code(context, builder, signature.args[0])
+        read, written = code.data(signature.args[0], arguments[0]), code.data(signature.args[2], arguments[2])
+        lanes = ir.Constant(INDEX, code.lanes)
+        with cgutils.for_range(builder, builder.udiv(arguments[4], lanes)) as loop:
+            at = builder.mul(loop.index, lanes)
+            code.store(code.load(read, builder.add(arguments[1], at)), written, builder.add(arguments[3], at))
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 def _moment(products: Callable[..., list[tuple[Any, Any]]], pairs: int) -> Any:
@@ -218,12 +288,15 @@ def _lane_moment(bit: int) -> Callable[..., list[Any]]:
     return products
 
 
-pair = _loop(_pair)
-real_pair = _loop(_real_pair)
-exchange = _loop(_exchange)
-scale = _loop(_scale)
+pair = _loop(_pair, 8)
+real_pair = _loop(_real_pair, 8)
+exchange = _loop(_exchange, 0)
+scale = _loop(_scale, 2)
 # A bit beyond the lanes of an element type is never asked for.
+lane_loops = [_loop(_lane(bit), 4) for bit in range(4)]
+two_pairs = _two(None, None)
+lane_and_pair = [_two(bit, None) for bit in range(4)]
+two_lanes = {(low, high): _two(low, high) for high in range(4) for low in range(high)}
 pair_moment = _moment(_pair_moment, 4)
 same_moment = _moment(_same_moment, 1)
 lane_moments = [_moment(_lane_moment(bit), 2) for bit in range(4)]
-lane_loops = [_loop(_lane(bit)) for bit in range(4)]
