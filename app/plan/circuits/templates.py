@@ -3,6 +3,7 @@
 import math
 import random as randomness
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 from app.plan.circuits.amplitudes import amplitude_embedding
 from app.plan.circuits.circuit import Circuit, Gate, Parameter
@@ -110,6 +111,30 @@ def qaoa(edges: Sequence[Sequence[int]], layers: int = 1, weights: Sequence[floa
     return Circuit(qubits, tuple(gates), parameters=2 * layers, name="qaoa")
 
 
+def excitations(qubits: int, electrons: int) -> Circuit:
+    """x on the first qubits, one an electron, then a rotation for each way to lift two electrons, and one, that keeps
+    the spin; even qubits are spin up. The number of electrons stays. From |1...0...> an angle t leads to
+    cos(t/2) |1...0...> - sin(t/2) |0...1...>.
+
+    Arrazola et al., Quantum 6, 742 (2022); PennyLane's AllSinglesDoubles: doubles before singles.
+    """
+    _positive(qubits=qubits, electrons=electrons)
+    if electrons >= qubits:
+        raise ValueError(f"electrons: {electrons} on {qubits} qubits; expected fewer, so that some can be lifted")
+    ways = math.comb(electrons, 2) * math.comb(qubits - electrons, 2)
+    if ways > MOST_STEPS:
+        raise ValueError(f"electrons: {ways} ways to lift two of them; expected a smaller circuit")
+    held, free = range(electrons), range(electrons, qubits)
+    pairs = [(low, high) for low in combinations(held, 2) for high in combinations(free, 2)]
+    lifts = [(low, high) for low, high in pairs if _spin(low) == _spin(high)]
+    lifts += [((q,), (r,)) for q in held for r in free if _spin((q,)) == _spin((r,))]
+    if not lifts:
+        raise ValueError(f"electrons: none of {electrons} on {qubits} qubits can be lifted; expected more qubits")
+    turns = [gate for number, (low, high) in enumerate(lifts) for gate in _lift(low, high, Parameter(number))]
+    ground = [Gate("x", (q,)) for q in held]
+    return Circuit(qubits, (*ground, *turns), parameters=len(lifts), name="excitations")
+
+
 def qft(qubits: int) -> Circuit:
     """The Fourier transform of the amplitudes, exp(2 pi i j k / 2^qubits) / 2^(qubits/2), with swaps at the end."""
     _positive(qubits=qubits)
@@ -142,6 +167,19 @@ def random(qubits: int, depth: int, seed: int = 0, entangler: str = "cz") -> Cir
         order = draw.sample(range(qubits), qubits)
         gates += [Gate(name, (b,), (), (a,)) for a, b in zip(order[::2], order[1::2], strict=False)]
     return Circuit(qubits, tuple(gates), name="random")
+
+
+def _spin(qubits: Sequence[int]) -> int:
+    return sum(q % 2 for q in qubits)
+
+
+def _lift(low: Sequence[int], high: Sequence[int], angle: Parameter) -> list[Gate]:
+    """A rotation between |low: 1, high: 0> and |low: 0, high: 1>, and of nothing else."""
+    first, others = low[0], (*low[1:], *high)
+    # with cx the two states differ in the first qubit alone: the other low ones are 0 and the high ones 1
+    chain = [Gate("x", (q,), (), (first,)) for q in others]
+    flips = [Gate("x", (q,)) for q in low[1:]]
+    return [*chain, *flips, Gate("ry", (first,), (angle,), others), *flips, *reversed(chain)]
 
 
 _PAIRS = {"cx": "x", "cz": "z"}
@@ -185,6 +223,7 @@ TEMPLATES: dict[str, Callable[..., Circuit]] = {
     "strongly_entangling": strongly_entangling,
     "hardware_efficient": hardware_efficient,
     "qaoa": qaoa,
+    "excitations": excitations,
     "qft": qft,
     "random": random,
 }

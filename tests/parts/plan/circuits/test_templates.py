@@ -8,6 +8,7 @@ from app.plan.circuits.templates import (
     TEMPLATES,
     amplitude_embedding,
     angle_embedding,
+    excitations,
     ghz,
     hardware_efficient,
     iqp_embedding,
@@ -27,6 +28,7 @@ NUMBERS = {
     "strongly_entangling": {"qubits": 4, "layers": 3},
     "hardware_efficient": {"qubits": 3, "layers": 2, "pattern": "ring"},
     "qaoa": {"edges": [[0, 1], [1, 2]], "layers": 2},
+    "excitations": {"qubits": 6, "electrons": 3},
     "qft": {"qubits": 3},
     "random": {"qubits": 5, "depth": 3},
 }
@@ -125,6 +127,33 @@ def test_qaoa_is_exp_of_cost_and_mixer():
     np.testing.assert_allclose(amplitudes(qaoa(edges, 2, weights).bound(values)), state, atol=1e-12)
 
 
+def test_excitations_of_two_electrons_are_these_rotations():
+    theta, up, down = 0.7, -0.4, 1.1
+    double = {0b0011: np.cos(theta / 2), 0b1100: -np.sin(theta / 2)}
+    expected = np.zeros(16)
+    for state, amplitude in double.items():
+        # singles lift qubit 0 to 2 and then 1 to 3, from wherever the double has left the electrons
+        for lifted_up, lifted_down in [(0, 0), (1, 0), (0, 1), (1, 1)]:
+            sign = 1 if state == 0b0011 else -1  # on |0...1> the rotation has the other sign
+            turned = (sign * -np.sin(up / 2) if lifted_up else np.cos(up / 2)) * (
+                sign * -np.sin(down / 2) if lifted_down else np.cos(down / 2)
+            )
+            expected[state ^ (0b0101 * lifted_up) ^ (0b1010 * lifted_down)] += amplitude * turned
+    found = amplitudes(excitations(4, 2).bound([theta, up, down]))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("qubits", "electrons"), [(3, 1), (4, 2), (5, 3), (6, 3), (7, 4)])
+def test_excitations_keep_electrons_and_spin(qubits, electrons):
+    circuit = excitations(qubits, electrons)
+    state = amplitudes(circuit.bound(list(np.linspace(0.3, 2.7, circuit.parameters))))
+    up, down = (-(-electrons // 2), electrons // 2)
+    where = np.flatnonzero(np.abs(state) > 1e-14)
+    counts = {tuple(sum(int(n) >> q & 1 for q in range(spin, qubits, 2)) for spin in (0, 1)) for n in where}
+    assert counts == {(up, down)}
+    assert len(where) > 1
+
+
 def test_iqp_embedding_is_diagonal_between_h():
     x = [0.3, -0.8, 1.1]
     signs = 1 - 2 * ((np.arange(8)[:, None] >> np.arange(3)) & 1)
@@ -157,6 +186,9 @@ def test_random_is_fixed_by_its_seed():
         ("qaoa", {"edges": [[0, 1]], "weights": [1, 2]}, "weights: 2 for 1 edges"),
         ("iqp_embedding", {"values": [1, "x"]}, "values: found 'x'; expected finite numbers"),
         ("angle_embedding", {"qubits": 2, "rotation": "x"}, "rotation: found 'x'; expected one of X, Y, Z"),
+        ("excitations", {"qubits": 4, "electrons": 4}, "electrons: 4 on 4 qubits; expected fewer"),
+        ("excitations", {"qubits": 2, "electrons": 1}, "electrons: none of 1 on 2 qubits can be lifted"),
+        ("excitations", {"qubits": 1000, "electrons": 500}, "electrons: 15562562500 ways"),
         ("hardware_efficient", {"qubits": 2, "layers": 1, "rotations": ""}, "rotations: expected some of"),
     ],
 )
