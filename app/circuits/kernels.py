@@ -9,12 +9,12 @@ from app.circuits import vector_code as code
 from app.circuits.state import APART
 
 # Kinds of operations of a pass; the columns of its table. VECTORS of a dense matrix: how many targets it has.
-PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE, TWO_PAIRS, LANE_AND_PAIR, TWO_LANES = range(9)
-KIND, BIT, OTHER, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS = range(10)
+PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE, TWO_PAIRS, TWO_UNIT_PAIRS, LANE_AND_PAIR, TWO_LANES = range(10)
+KIND, BIT, OTHER, SWAPPED, FIXED, VALUE, OUTSIDE_MASK, OUTSIDE_VALUE, OFFSET, VECTORS, COLUMNS = range(11)
 
 _pair, _real_pair, _exchange, _scale = code.pair, code.real_pair, code.exchange, code.scale
 _lane0, _lane1, _lane2, _lane3 = code.lane_loops
-_two_pairs = code.two_pairs
+_two_pairs, _two_unit_pairs = code.two_pairs, code.two_unit_pairs
 _lane0_pair, _lane1_pair, _lane2_pair, _lane3_pair = code.lane_and_pair
 _lanes01, _lanes02, _lanes12, _lanes03, _lanes13, _lanes23 = code.two_lanes.values()
 _copy_vectors: Any = code.copy
@@ -58,31 +58,33 @@ def _dense(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: A
 @njit(nogil=True, cache=True)
 def _two(re: Any, im: Any, base: int, row: Any, table: Any) -> None:
     """Two matrices and a phase."""
-    bit, other, fixed, value = row[BIT], row[OTHER], row[FIXED], row[VALUE]
+    bit, other, swapped, fixed, value = row[BIT], row[OTHER], row[SWAPPED], row[FIXED], row[VALUE]
     offset, vectors = row[OFFSET], row[VECTORS]
     if row[KIND] == TWO_PAIRS:
-        _two_pairs(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        _two_pairs(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
+    elif row[KIND] == TWO_UNIT_PAIRS:
+        _two_unit_pairs(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
     elif row[KIND] == LANE_AND_PAIR:
         if bit == 1:
-            _lane0_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+            _lane0_pair(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
         elif bit == 2:
-            _lane1_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+            _lane1_pair(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
         elif bit == 4:
-            _lane2_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+            _lane2_pair(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
         else:
-            _lane3_pair(re, im, base, vectors, fixed, value, bit, other, table, offset)
+            _lane3_pair(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
     elif bit | other == 3:
-        _lanes01(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        _lanes01(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
     elif bit | other == 5:
-        _lanes02(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        _lanes02(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
     elif bit | other == 6:
-        _lanes12(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        _lanes12(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
     elif bit | other == 9:
-        _lanes03(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        _lanes03(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
     elif bit | other == 10:
-        _lanes13(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        _lanes13(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
     else:
-        _lanes23(re, im, base, vectors, fixed, value, bit, other, table, offset)
+        _lanes23(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
 
 
 @njit(nogil=True, cache=True)

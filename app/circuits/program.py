@@ -10,6 +10,7 @@ from app.circuits.fusing import Item, fused
 from app.circuits.vector_code import LANES
 from app.plan.circuits.circuit import Matrix
 from app.plan.circuits.lowering import Step
+from app.plan.circuits.unit_kinds import SWAPPED, unit_kind
 
 
 class Program(NamedTuple):
@@ -83,16 +84,19 @@ class _Writer:
     def two_(self, number: int, steps: Sequence[Step], phase: Step | None) -> None:
         """Two matrices, and perhaps a phase, in one."""
         matrices = {self.bit(step.target): step.matrix for step in steps}
-        first, second = sorted(matrices)
-        low = self.lanes - 1
-        values = [x for bit in (first, second) for x in _matrix_by_lane(matrices[bit], bit, self.lanes)]
-        mask = (first | second) & low
+        bits, low = sorted(matrices), self.lanes - 1
+        mask = sum(bits) & low
+        mixed = sum(bits) & ~low
+        kind, swapped = (k.TWO_LANES, k.LANE_AND_PAIR, k.TWO_PAIRS)[mixed.bit_count()], 0
+        if kind == k.TWO_PAIRS and all(unit_kind(matrices[bit]) for bit in bits):
+            kind, swapped = k.TWO_UNIT_PAIRS, sum(bit for bit in bits if unit_kind(matrices[bit]) == SWAPPED)
+            values = [x for bit in bits for x in _unit_by_lane(matrices[bit], self.lanes)]
+        else:
+            values = [x for bit in bits for x in _matrix_by_lane(matrices[bit], bit, self.lanes)]
         chosen = [lane & mask == mask for lane in range(self.lanes)]
         values += _parts([_by_lane(phase.matrix[0][0] if phase else 1, 1, chosen)])
-        mixed = (first | second) & ~low
-        kind = (k.TWO_LANES, k.LANE_AND_PAIR, k.TWO_PAIRS)[mixed.bit_count()]
         vectors = (self.size // self.lanes) >> mixed.bit_count()
-        self.write_(number, _row(kind, first, mixed, 0, NONE, vectors, second), values)
+        self.write_(number, _row(kind, bits[0], mixed, 0, NONE, vectors, bits[1], swapped), values)
 
 
 def program(steps: Sequence[tuple[int, Step]], place: Place, real: type, *, fuse: bool = True) -> Program:
@@ -154,8 +158,21 @@ def condition_of(step: Step, place: Place, bit_of: dict[int, int]) -> Condition 
     return Condition(inside, inside_value, outside, outside_value)
 
 
-def _row(kind: int, bit: int, fixed: int, value: int, condition: Condition, vectors: int, other: int = 0) -> list[int]:
-    return [kind, bit, other, fixed, value, condition.outside_mask, condition.outside_value, 0, vectors]
+def _row(
+    kind: int, bit: int, fixed: int, value: int, condition: Condition, vectors: int, other: int = 0, swapped: int = 0
+) -> list[int]:
+    return [
+        kind,
+        bit,
+        other,
+        swapped,
+        fixed,
+        value,
+        condition.outside_mask,
+        condition.outside_value,
+        0,
+        vectors,
+    ]
 
 
 def _vector(step: Step, condition: Condition, bit: int, lanes: int, size: int) -> tuple[list[int], list[float]]:
@@ -188,6 +205,12 @@ def _matrix_by_lane(m: Matrix, bit: int, lanes: int, chosen: Sequence[bool] = ()
     same = [complex(m[h][h]) if here else 1 + 0j for h, here in zip(high, chosen, strict=True)]
     other = [complex(m[h][1 - h]) if here else 0j for h, here in zip(high, chosen, strict=True)]
     return _parts([same, other])
+
+
+def _unit_by_lane(m: Matrix, lanes: int) -> list[float]:
+    """Coefficient vectors of a matrix of a unit kind: of the other amplitude in the first row, in the second."""
+    swapped = unit_kind(m) == SWAPPED
+    return _parts([[complex(m[0][1 - swapped])] * lanes, [complex(m[1][0 + swapped])] * lanes])
 
 
 def _parts(factors: Sequence[Sequence[complex]]) -> list[float]:

@@ -16,6 +16,7 @@ from app.parallel.memory import aligned
 from app.plan.circuits.circuit import Circuit
 from app.plan.circuits.lowering import Lowered, Step, lower
 from app.plan.circuits.passes import Pass, Schedule, layout, schedule
+from app.plan.circuits.unit_kinds import with_unit_kinds
 
 
 class Done(NamedTuple):
@@ -33,7 +34,7 @@ def planned(circuit: Circuit, positions: Sequence[int], local_bits: int, dtype: 
 
 @lru_cache(16)
 def _planned(circuit: Circuit, positions: tuple[int, ...], local_bits: int, dtype: str) -> tuple[Lowered, Schedule]:
-    lowered = lower(circuit)
+    lowered = with_unit_kinds(lower(circuit))
     steps = _with_factor(lowered)
     return lowered._replace(steps=steps), schedule(steps, positions, layout(local_bits, dtype))
 

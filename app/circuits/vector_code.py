@@ -169,38 +169,44 @@ def _lane(bit: int) -> Callable[..., None]:
     return body
 
 
-def _two(first: int | None, second: int | None) -> Any:
-    """An intrinsic as of `_loop` with a second bit behind `bit`: two matrices and a phase, amplitudes fetched once.
+def _unit_mixed(code: Code, x: Any, y: Any, c: list[Any]) -> tuple[Any, Any]:
+    """A 2x2 matrix with ones on its diagonal, four coefficient vectors, on two amplitudes."""
+    return code.times((c[0], c[1]), y, x), code.times((c[2], c[3]), x, y)
 
-    first, second: bit of the lanes that a matrix mixes; None: it mixes vectors that differ in `bit`, in `other`. The
-    last of the vectors, where both of these bits are one, is multiplied by a factor at the end.
+
+def _two(first: int | None, second: int | None, mixed: Callable[..., Any] = _mixed, factors: int = 8) -> Any:
+    """An intrinsic as of `_loop` with more arguments behind `bit`: two matrices and a phase, amplitudes fetched once.
+
+    first, second: bit of the lanes that a matrix mixes; None: it mixes vectors that differ in `bit`, in `other`, by
+    `mixed` with so many factors. `swapped`: of these two bits, those in which vectors change places beforehand. The
+    last of the vectors, where both bits are one, is multiplied by a factor at the end.
     """
-    counts = [8 if bit is None else 4 for bit in (first, second)]
+    counts = [factors if bit is None else 4 for bit in (first, second)]
 
     @intrinsic
-    def loop(typing, re, im, base, count, fixed, value, bit, other, table, offset):
-        signature = types.void(re, im, base, count, fixed, value, bit, other, table, offset)
+    def loop(typing, re, im, base, count, fixed, value, bit, other, swapped, table, offset):
+        signature = types.void(re, im, base, count, fixed, value, bit, other, swapped, table, offset)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            re_, im_, base_, count_, fixed_, value_, bit_, other_, table_, offset_ = arguments
+            re_, im_, base_, count_, fixed_, value_, bit_, other_, swapped_, table_, offset_ = arguments
             code = Code(context, builder, signature.args[0])
             x, y = code.data(signature.args[0], re_), code.data(signature.args[1], im_)
-            c = code.coefficients(code.data(signature.args[8], table_), offset_, sum(counts) + 2)
+            c = code.coefficients(code.data(signature.args[9], table_), offset_, sum(counts) + 2)
             start = builder.add(base_, value_)
 
             def each(index: Any) -> None:
                 places = [builder.add(start, index)]
                 for lane, step in ((first, bit_), (second, other_)):
                     places += [builder.add(place, step) for place in places if lane is None]
-                z = [code.complex(x, y, place) for place in places]
+                z = [code.complex(x, y, builder.xor(place, swapped_)) for place in places]
                 distance = 1
-                for lane, factors in ((first, c[: counts[0]]), (second, c[counts[0] : -2])):
+                for lane, own in ((first, c[: counts[0]]), (second, c[counts[0] : -2])):
                     if lane is not None:
-                        z = [_flipped(code, one, lane, factors) for one in z]
+                        z = [_flipped(code, one, lane, own) for one in z]
                         continue
                     for low in range(len(z)):
                         if not low & distance:
-                            z[low], z[low + distance] = _mixed(code, z[low], z[low + distance], factors)
+                            z[low], z[low + distance] = mixed(code, z[low], z[low + distance], own)
                     distance *= 2
                 z[-1] = code.times((c[-2], c[-1]), z[-1])
                 for place, one in zip(places, z, strict=True):
@@ -295,6 +301,7 @@ scale = _loop(_scale, 2)
 # A bit beyond the lanes of an element type is never asked for.
 lane_loops = [_loop(_lane(bit), 4) for bit in range(4)]
 two_pairs = _two(None, None)
+two_unit_pairs = _two(None, None, _unit_mixed, 4)
 lane_and_pair = [_two(bit, None) for bit in range(4)]
 two_lanes = {(low, high): _two(low, high) for high in range(4) for low in range(high)}
 pair_moment = _moment(_pair_moment, 4)
