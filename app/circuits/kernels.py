@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from app.circuits import vector_code as code
 from app.circuits.state import APART
+from app.circuits.vector_code import compiled
 
 # Kinds of operations of a pass; the columns of its table. VECTORS of a dense matrix: how many targets it has.
 PAIR, REAL_PAIR, EXCHANGE, SCALE, LANE, DENSE, TWO_PAIRS, TWO_UNIT_PAIRS, LANE_AND_PAIR, TWO_LANES = range(10)
@@ -23,7 +23,7 @@ _pair_moment, _same_moment = code.pair_moment, code.same_moment
 _lane_moment0, _lane_moment1, _lane_moment2, _lane_moment3 = code.lane_moments
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _dense(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: Any) -> None:
     """A matrix on several bits of the block; table: real parts, then imaginary parts, row by row."""
     k = bits.size
@@ -55,7 +55,7 @@ def _dense(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: A
             im[origin + offsets[r]] = imaginary
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _two(re: Any, im: Any, base: int, row: Any, table: Any) -> None:
     """Two matrices and a phase."""
     bit, other, swapped, fixed, value = row[BIT], row[OTHER], row[SWAPPED], row[FIXED], row[VALUE]
@@ -87,7 +87,7 @@ def _two(re: Any, im: Any, base: int, row: Any, table: Any) -> None:
         _lanes23(re, im, base, vectors, fixed, value, bit, other, swapped, table, offset)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def operation(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table: Any) -> None:
     """One operation on one block of `size` amplitudes from `base`."""
     kind, bit, fixed, value = row[KIND], row[BIT], row[FIXED], row[VALUE]
@@ -114,7 +114,7 @@ def operation(re: Any, im: Any, base: int, size: int, row: Any, bits: Any, table
         _lane3(re, im, base, vectors, fixed, value, bit, table, offset)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def block(re: Any, im: Any, base: int, size: int, outside: int, operations: Any, bits: Any, table: Any) -> None:
     """All operations on one block; outside: the positions it has in the state."""
     for number in range(operations.shape[0]):
@@ -123,7 +123,7 @@ def block(re: Any, im: Any, base: int, size: int, outside: int, operations: Any,
             operation(re, im, base, size, row, bits[number], table)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def deposit(number: int, places: Any) -> int:
     """The bits of a number put at places, lowest first."""
     found = 0
@@ -132,7 +132,7 @@ def deposit(number: int, places: Any) -> int:
     return found
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _copy(source: Any, start: int, target: Any, first: int, length: int) -> None:
     """`length` elements, a power of two: fewer than a vector where a state is as small."""
     if length % LANES_OF_FLOATS == 0:
@@ -142,21 +142,21 @@ def _copy(source: Any, start: int, target: Any, first: int, length: int) -> None
             target[first + k] = source[start + k]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def copy_rows(source: Any, start: int, rows: Any, length: int, target: Any) -> None:
     """Rows of a block, `length` elements each, into contiguous memory."""
     for r in range(rows.size):
         _copy(source, start + rows[r], target, r * length, length)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def copy_rows_back(source: Any, start: int, rows: Any, length: int, target: Any) -> None:
     """Contiguous memory back into the rows of a block."""
     for r in range(rows.size):
         _copy(source, r * length, target, start + rows[r], length)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def blocks(
     re: Any,
     im: Any,
@@ -189,7 +189,7 @@ def blocks(
         copy_rows_back(y, base, rows, length, im)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _moments(re: Any, im: Any, re2: Any, im2: Any, row: Any, sums: Any) -> None:
     """Sums of conj(first state) * second over the pairs that an operation mixes, lane by lane."""
     bit, fixed, value, vectors = row[BIT], row[FIXED], row[VALUE], row[VECTORS]
@@ -207,7 +207,7 @@ def _moments(re: Any, im: Any, re2: Any, im2: Any, row: Any, sums: Any) -> None:
         _lane_moment3(re, im, re2, im2, 0, vectors, fixed, value, bit, sums)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def adjoint_blocks(
     first_state: Any,
     second_state: Any,

@@ -85,18 +85,21 @@ class _Writer:
         """Two matrices, and perhaps a phase, in one."""
         matrices = {self.bit(step.target): step.matrix for step in steps}
         bits, low = sorted(matrices), self.lanes - 1
-        mask = sum(bits) & low
         mixed = sum(bits) & ~low
         kind, swapped = (k.TWO_LANES, k.LANE_AND_PAIR, k.TWO_PAIRS)[mixed.bit_count()], 0
         if kind == k.TWO_PAIRS and all(unit_kind(matrices[bit]) for bit in bits):
             kind, swapped = k.TWO_UNIT_PAIRS, sum(bit for bit in bits if unit_kind(matrices[bit]) == SWAPPED)
-            values = [x for bit in bits for x in _unit_by_lane(matrices[bit], self.lanes)]
+            factors = [each for bit in bits for each in _unit_by_lane(matrices[bit], self.lanes)]
         else:
-            values = [x for bit in bits for x in _matrix_by_lane(matrices[bit], bit, self.lanes)]
-        chosen = [lane & mask == mask for lane in range(self.lanes)]
-        values += _parts([_by_lane(phase.matrix[0][0] if phase else 1, 1, chosen)])
+            factors = [each for bit in bits for each in _matrix_by_lane(matrices[bit], bit, self.lanes)]
+        chosen = [lane & sum(bits) & low == sum(bits) & low for lane in range(self.lanes)]
+        last = _by_lane(phase.matrix[0][0] if phase else 1, 1, chosen)
+        if kind in (k.TWO_PAIRS, k.TWO_UNIT_PAIRS):
+            factors.append(last)
+        else:  # a factor for each lane is put into the matrix whose results it multiplies
+            factors[-2:] = [[x * y for x, y in zip(each, last, strict=True)] for each in factors[-2:]]
         vectors = (self.size // self.lanes) >> mixed.bit_count()
-        self.write_(number, _row(kind, bits[0], mixed, 0, NONE, vectors, bits[1], swapped), values)
+        self.write_(number, _row(kind, bits[0], mixed, 0, NONE, vectors, bits[1], swapped), _parts(factors))
 
 
 def program(steps: Sequence[tuple[int, Step]], place: Place, real: type, *, fuse: bool = True) -> Program:
@@ -184,7 +187,7 @@ def _vector(step: Step, condition: Condition, bit: int, lanes: int, size: int) -
     if step.target < 0:
         kind, values = k.SCALE, _parts([_by_lane(step.matrix[0][0], 1, chosen)])
     else:
-        values = _matrix_by_lane(step.matrix, bit, lanes, chosen)
+        values = _parts(_matrix_by_lane(step.matrix, bit, lanes, chosen))
         kind = k.LANE
         if bit >= lanes:
             kind, mixed = k.PAIR, bit
@@ -196,21 +199,21 @@ def _vector(step: Step, condition: Condition, bit: int, lanes: int, size: int) -
     return _row(kind, bit, fixed, condition.inside_value & ~low, condition, vectors), values
 
 
-def _matrix_by_lane(m: Matrix, bit: int, lanes: int, chosen: Sequence[bool] = ()) -> list[float]:
+def _matrix_by_lane(m: Matrix, bit: int, lanes: int, chosen: Sequence[bool] = ()) -> list[list[complex]]:
     """Coefficient vectors of a 2x2 matrix: of a bit among the lanes those of a lane itself and of the other."""
     chosen = chosen or [True] * lanes
     if bit >= lanes:
-        return _parts([_by_lane(m[n >> 1][n & 1], int(n in (0, 3)), chosen) for n in range(4)])
+        return [_by_lane(m[n >> 1][n & 1], int(n in (0, 3)), chosen) for n in range(4)]
     high = [int(lane & bit > 0) for lane in range(lanes)]
     same = [complex(m[h][h]) if here else 1 + 0j for h, here in zip(high, chosen, strict=True)]
     other = [complex(m[h][1 - h]) if here else 0j for h, here in zip(high, chosen, strict=True)]
-    return _parts([same, other])
+    return [same, other]
 
 
-def _unit_by_lane(m: Matrix, lanes: int) -> list[float]:
+def _unit_by_lane(m: Matrix, lanes: int) -> list[list[complex]]:
     """Coefficient vectors of a matrix of a unit kind: of the other amplitude in the first row, in the second."""
     swapped = unit_kind(m) == SWAPPED
-    return _parts([[complex(m[0][1 - swapped])] * lanes, [complex(m[1][0 + swapped])] * lanes])
+    return [[complex(m[0][1 - swapped])] * lanes, [complex(m[1][int(swapped)])] * lanes]
 
 
 def _parts(factors: Sequence[Sequence[complex]]) -> list[float]:

@@ -71,10 +71,11 @@ def zero_state(qubits: int, dtype: str, group: Group | None = None, threads: int
     if rank_bits >= qubits:
         raise ValueError(f"a state of {qubits} qubits on {ranks} ranks; at most {1 << max(0, qubits - 1)}")
     real = REALS[dtype]
-    re = aligned(1 << (qubits - rank_bits), real)
-    im = aligned(re.size + APART, real)[APART:]
+    re = aligned(1 << (qubits - rank_bits), real, zeros=True)
+    im = aligned(re.size + APART, real, zeros=True)[APART:]
     state = StateVector(qubits, re, im, list(range(qubits)), group, threads)
-    restart_(state)
+    if state.rank == 0:
+        state.re[0] = 1
     return state
 
 

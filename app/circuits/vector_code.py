@@ -8,12 +8,14 @@ vectors, one element a lane, so that a gate may differ between lanes (a control 
 re, im: 1-d contiguous arrays; base: index of the block's first amplitude in them.
 """
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
@@ -21,6 +23,17 @@ from numba.np import arrayobj
 VECTOR_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
 LANES = {"float32": VECTOR_BYTES // 4, "float64": VECTOR_BYTES // 8}
 INDEX = ir.IntType(64)
+FINGERPRINT = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compiled by numba, without the GIL, machine code kept on disk.
+
+    numba throws old code away by the date of the function's own file: that of these loops is put into the name it is
+    kept under.
+    """
+    function.__qualname__ += f"_{FINGERPRINT}"
+    return njit(nogil=True, cache=True)(function)
 
 
 class Code:
@@ -178,10 +191,10 @@ def _two(first: int | None, second: int | None, mixed: Callable[..., Any] = _mix
     """An intrinsic as of `_loop` with more arguments behind `bit`: two matrices and a phase, amplitudes fetched once.
 
     first, second: bit of the lanes that a matrix mixes; None: it mixes vectors that differ in `bit`, in `other`, by
-    `mixed` with so many factors. `swapped`: of these two bits, those in which vectors change places beforehand. The
-    last of the vectors, where both bits are one, is multiplied by a factor at the end.
+    `mixed` with so many factors. `swapped`: of these two bits, those in which vectors change places beforehand. Without
+    lanes the last of the vectors, where both bits are one, is multiplied by a factor at the end.
     """
-    counts = [factors if bit is None else 4 for bit in (first, second)]
+    counts = [factors if bit is None else 4 for bit in (first, second)] + [2 if first is None else 0]
 
     @intrinsic
     def loop(typing, re, im, base, count, fixed, value, bit, other, swapped, table, offset):
@@ -191,7 +204,7 @@ def _two(first: int | None, second: int | None, mixed: Callable[..., Any] = _mix
             re_, im_, base_, count_, fixed_, value_, bit_, other_, swapped_, table_, offset_ = arguments
             code = Code(context, builder, signature.args[0])
             x, y = code.data(signature.args[0], re_), code.data(signature.args[1], im_)
-            c = code.coefficients(code.data(signature.args[9], table_), offset_, sum(counts) + 2)
+            c = code.coefficients(code.data(signature.args[9], table_), offset_, sum(counts))
             start = builder.add(base_, value_)
 
             def each(index: Any) -> None:
@@ -200,7 +213,7 @@ def _two(first: int | None, second: int | None, mixed: Callable[..., Any] = _mix
                     places += [builder.add(place, step) for place in places if lane is None]
                 z = [code.complex(x, y, builder.xor(place, swapped_)) for place in places]
                 distance = 1
-                for lane, own in ((first, c[: counts[0]]), (second, c[counts[0] : -2])):
+                for lane, own in ((first, c[: counts[0]]), (second, c[counts[0] : sum(counts[:2])])):
                     if lane is not None:
                         z = [_flipped(code, one, lane, own) for one in z]
                         continue
@@ -208,7 +221,8 @@ def _two(first: int | None, second: int | None, mixed: Callable[..., Any] = _mix
                         if not low & distance:
                             z[low], z[low + distance] = mixed(code, z[low], z[low + distance], own)
                     distance *= 2
-                z[-1] = code.times((c[-2], c[-1]), z[-1])
+                if first is None:
+                    z[-1] = code.times((c[-2], c[-1]), z[-1])
                 for place, one in zip(places, z, strict=True):
                     _put(code, x, y, place, one)
 
