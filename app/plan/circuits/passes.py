@@ -15,7 +15,7 @@ from app.plan.circuits.lowering import Step
 
 AMPLITUDE_BYTES = {"complex64": 8, "complex128": 16}
 BLOCK_BYTES = 1 << 19  # of a block: what stays in a core's second-level cache
-ROW_BYTES = 512  # of neighbouring real parts that are fetched together, at least
+ROW_BYTES = 1024  # of neighbouring real parts that are fetched together, at least
 EXCHANGE_COST = 0.7  # of a pass
 WINDOW = 4000  # steps looked ahead
 
