@@ -81,6 +81,18 @@ def test_the_energies_are_exact(ran):
 
 
 @pytest.mark.slow
+def test_hydrogen_does_not_depend_on_where_it_starts(tmp_path):
+    ways = set()
+    for seed in range(4):
+        folder = tmp_path / str(seed)
+        completed(FILE, ALONE, f"run.folder={folder}", "run.threads=1", f"run.seed={seed}", "phase.ising.steps=1")
+        found = of_phase(folder, "hydrogen")
+        assert abs(found["energy"] - found["exact"]) < 1e-6, seed
+        ways.add(float(found["steps/energy"][0]))
+    assert len(ways) == 4
+
+
+@pytest.mark.slow
 def test_every_number_of_ranks_takes_the_same_way(ran):
     for ranks in (2, 3, 4):
         for phase in ("hydrogen", "ising"):
