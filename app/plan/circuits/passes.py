@@ -69,7 +69,13 @@ def schedule(steps: Sequence[Step], positions: Sequence[int], layout: Layout) ->
     """Passes and exchanges for steps on qubits that are at `positions`. Collective over: none.
 
     Which they are does not depend on the steps' numbers, so those of circuits of the same shape are made once.
+    Raises ValueError when a step mixes more qubits than a block has room for.
     """
+    room = layout.local_bits if layout.local_bits <= layout.block_bits else layout.block_bits - layout.row_bits
+    widest = max((step.active.bit_count() for step in steps), default=0)
+    if widest > room:
+        held = layout.local_bits
+        raise ValueError(f"a gate on {widest} qubits at once has no room where a rank holds {held} of them")
     return _scheduled(tuple((step.active, step.mask) for step in steps), tuple(positions), layout)
 
 
@@ -107,16 +113,21 @@ class _Planner:
         active = sum(1 << q for q, place in enumerate(positions) if place < self.layout.row_bits)
         if self.layout.local_bits <= self.layout.block_bits:
             return _Found(local, self.executable(local)[0])
-        room = self.layout.block_bits - self.layout.row_bits
+        found = self._grown(active, local)
+        if not found.steps and (able := self.executable(local)[0]):
+            # matrices on several qubits each, none of which were chosen together
+            found = self._grown(active | self.masks[able[0]][0], local)
+        return found
+
+    def _grown(self, active: int, local: int) -> _Found:
         steps, wanted = self.executable(active)
-        while room and (wanted := wanted & local & ~active):
+        while active.bit_count() < self.layout.block_bits and (wanted := wanted & local & ~active):
             found = max(
-                ((self.executable(active | 1 << q), q) for q in range(len(positions)) if wanted >> q & 1),
+                ((self.executable(active | 1 << q), q) for q in range(len(self.positions)) if wanted >> q & 1),
                 key=lambda each: (len(each[0][0]), each[0][1].bit_count(), -each[1]),
             )
             active |= 1 << found[1]
             steps, wanted = found[0]
-            room -= 1
         return _Found(active, steps)
 
     def executable(self, active: int) -> tuple[list[int], int]:
@@ -162,26 +173,32 @@ class _Planner:
         return choice if len(after.steps) > (1 + EXCHANGE_COST) * len(best.steps) else None
 
     def _best_exchange(self) -> Exchange | None:
+        """Of a qubit that is wanted, against the local one without which most can be done, or the highest of these."""
         local = sum(1 << q for q, place in enumerate(self.positions) if place < self.layout.local_bits)
-        now, wanted = self.executable(local)
-        if not (wanted := wanted & ~local):
+        wanted = self.executable(local)[1] & ~local
+        if not wanted:
             return None
-        best: tuple[int, int, int] | None = None
-        choice = None
-        for incoming in range(len(self.positions)):
-            if not wanted >> incoming & 1:
-                continue
-            for outgoing, place in enumerate(self.positions):
-                if place >= self.layout.local_bits:
-                    continue
-                steps, _ = self.executable(local & ~(1 << outgoing) | 1 << incoming)
-                score = (len(steps), place, -incoming)
-                if best is None or score > best:
-                    best, choice = score, Exchange(self.positions[incoming], place)
+        count, choice = self._exchange(local, wanted, local)
+        if not count:  # a matrix on several qubits: bring one of them and leave the others where they are
+            first = self.masks[self.remaining[0]][0]
+            return self._exchange(local, first & ~local, local & ~first)[1] if first & ~local else None
         return choice
+
+    def _exchange(self, local: int, coming: int, going: int) -> tuple[int, Exchange]:
+        """Steps executable after the best exchange of one of these qubits for one of those."""
+        best = max(
+            (len(self.executable(local & ~(1 << b) | 1 << a)[0]), self.positions[b], -a)
+            for a in _qubits(coming)
+            for b in _qubits(going)
+        )
+        return best[0], Exchange(self.positions[-best[2]], best[1])
 
     def exchange_(self, exchange: Exchange) -> None:
         self.positions = _swapped(self.positions, exchange)
+
+
+def _qubits(mask: int) -> list[int]:
+    return [q for q in range(mask.bit_length()) if mask >> q & 1]
 
 
 def _swapped(positions: Sequence[int], exchange: Exchange) -> list[int]:

@@ -126,7 +126,9 @@ def excitations(qubits: int, electrons: int) -> Circuit:
         raise ValueError(f"electrons: {ways} ways to lift two of them; expected a smaller circuit")
     held, free = range(electrons), range(electrons, qubits)
     pairs = [(low, high) for low in combinations(held, 2) for high in combinations(free, 2)]
-    lifts = [(low, high) for low, high in pairs if _spin(low) == _spin(high)]
+    lifts: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+        (low, high) for low, high in pairs if _spin(low) == _spin(high)
+    ]
     lifts += [((q,), (r,)) for q in held for r in free if _spin((q,)) == _spin((r,))]
     if not lifts:
         raise ValueError(f"electrons: none of {electrons} on {qubits} qubits can be lifted; expected more qubits")

@@ -10,16 +10,10 @@ from app.circuits.state import amplitudes, zero_state
 from app.plan.circuits.circuit import Circuit, Gate
 from app.plan.circuits.gates import GATES
 from app.plan.circuits.qasm import read_qasm
-from tests.launch import TREE
 from tests.parts.circuits import drawn, plain
+from tests.parts.circuits.cases import FILES, SIZES, TOLERANCE
 
-TOLERANCE = 1e-10
-FOLDER = TREE / "tests" / "references" / "circuits"
-# Those that act on what they measured have no one final state.
-FILES = [file for file in sorted(FOLDER.glob("mqt_*.qasm")) if "if (" not in file.read_text()]
 ANGLES = (0.7, -1.9, 2.6)
-# 200 circuits: qubits, how many, gates after the first layer
-SIZES = [(n, 12, 60) for n in range(2, 13)] + [(n, 10, 50) for n in range(13, 17)] + [(n, 7, 40) for n in range(17, 21)]
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +94,8 @@ def test_a_circuit_in_two_parts_is_the_whole(qubits):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_circuits_from_files_have_aers_amplitudes(aer, file):
-    from qiskit import transpile
-
     circuit = read_qasm(file.read_text(), file.stem)
-    theirs = loaded(file)
-    theirs.remove_final_measurements()
-    # not Aer's own basis: files define gates of their own by the names "unitary" and the like
-    expected = aer.amplitudes(transpile(theirs, basis_gates=["u", "p", "cx"], optimization_level=0))
+    expected = aer.of_file(file)
     found = ours(Circuit(circuit.qubits, tuple(circuit.gates)))
     error = np.abs(found - plain.turned(expected, found)).max()
     assert error < TOLERANCE, f"{file.name}: amplitudes differ by {error}"
-
-
-def loaded(file):
-    """By Qiskit's own reader."""
-    from qiskit import qasm2, qasm3
-
-    if "OPENQASM 2" in file.read_text():
-        return qasm2.load(file, custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS)
-    pytest.importorskip("qiskit_qasm3_import", reason="qiskit-qasm3-import, Qiskit's OpenQASM 3 reader, is missing")
-    return qasm3.load(file)

@@ -1,9 +1,11 @@
 """The same circuits for Qiskit Aer, gate by gate with Qiskit's own gates. Import after pytest.importorskip."""
 
 import math
+from pathlib import Path
 
 import numpy as np
-from qiskit import QuantumCircuit
+import pytest
+from qiskit import QuantumCircuit, qasm2, qasm3, transpile
 from qiskit.circuit import library
 from qiskit.quantum_info import Operator
 from qiskit_aer import AerSimulator
@@ -80,3 +82,19 @@ def run(circuit: Circuit) -> np.ndarray:
     found = amplitudes(translated(circuit))
     assert math.isclose(np.linalg.norm(found), 1, abs_tol=1e-12)
     return found
+
+
+def of_file(file: Path) -> np.ndarray:
+    """Amplitudes (2^n,) of an OpenQASM file, read by Qiskit, before its final measurements."""
+    made = qasm2_or_3(file)
+    made.remove_final_measurements()
+    # not Aer's own basis: files define gates of their own by the names "unitary" and the like
+    return amplitudes(transpile(made, basis_gates=["u", "p", "cx"], optimization_level=0))
+
+
+def qasm2_or_3(file: Path) -> QuantumCircuit:
+    """By Qiskit's own reader."""
+    if "OPENQASM 2" in file.read_text():
+        return qasm2.load(file, custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS)
+    pytest.importorskip("qiskit_qasm3_import", reason="qiskit-qasm3-import, Qiskit's OpenQASM 3 reader, is missing")
+    return qasm3.load(file)
