@@ -7,7 +7,7 @@ PYTHON ?= python3
 MPI ?= $(shell cat $(VENV)/.mpi 2>/dev/null || echo pypi)
 RANKS ?= 2
 INPUT ?= inputs/digits.toml
-BENCHMARKS ?= data_parallel pipeline reading startup compress distill sparse
+BENCHMARKS ?= data_parallel pipeline reading startup compress distill sparse quantum quantum_layer
 
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.packages-$(MPI)
@@ -58,6 +58,7 @@ format: install ## let ruff rewrite the code
 	$(BIN)/ruff format
 
 bench: install ## every benchmark, one after another
+	$(BIN)/python -m pip install --quiet -c install/constraints.txt qulacs qsimcirq
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 	$(BIN)/python -m benchmarks.pipeline --memory
 

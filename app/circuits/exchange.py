@@ -31,6 +31,8 @@ def exchange_(state: StateVector, exchange: Exchange) -> int:
             _finish_(under_way)
         send, receive = slots[number % 2][0][: piece.size], slots[number % 2][1][: piece.size]
         send.reshape(piece.shape)[...] = piece
+        if piece.flags.c_contiguous:  # what was there is in the slot
+            receive = piece.reshape(-1)
         under_way.append((Swap(group, partner, send, receive), receive, piece))
     while under_way:
         _finish_(under_way)
@@ -50,7 +52,8 @@ def _pieces(half: np.ndarray, elements: int) -> list[np.ndarray]:
 def _finish_(under_way: list[tuple[Swap, np.ndarray, np.ndarray]]) -> None:
     swap, receive, piece = under_way.pop(0)
     swap.wait()
-    piece[...] = receive.reshape(piece.shape)
+    if not piece.flags.c_contiguous:
+        piece[...] = receive.reshape(piece.shape)
 
 
 def _exchange_positions_(state: StateVector, exchange: Exchange) -> None:

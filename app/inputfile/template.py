@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from app.errors import InputError
 from app.inputfile.kinds import Table
+from app.inputfile.layers import LAYERS
 from app.inputfile.models import Data, Grid, Run
 from app.inputfile.networks import NETWORKS
 from app.inputfile.phases import PHASES
@@ -31,7 +32,7 @@ def template(kind: str | None = None) -> str:
     if kind in PHASES:
         return _table("[[phase]]", PHASES[kind], kind)
     if kind in NETWORKS:
-        return _table("[network]", NETWORKS[kind], kind)
+        return _table("[network]", NETWORKS[kind], kind) + (_entries() if kind == "layers" else "")
     known = [*_TABLES, *NETWORKS, *PHASES]
     raise InputError(f"template {kind}: no such kind{nearest(kind, known)}")
 
@@ -40,6 +41,18 @@ def _table(title: str, model: type[Table], kind: str | None) -> str:
     lines = [f"# {(model.__doc__ or '').strip()}", title]
     for name, field in model.model_fields.items():
         lines.append(_key(name, field, kind))
+    return "\n".join(lines) + "\n"
+
+
+def _entries() -> str:
+    """The keys of each kind of layer, as comments."""
+    lines = []
+    for kind, model in LAYERS.items():
+        lines.append(f'\n# {{ kind = "{kind}", ... }}: {(model.__doc__ or "").strip()}')
+        for name, field in model.model_fields.items():
+            if name != "kind":
+                text = f"{name} = {'...' if field.is_required() else _toml(field.default)}"
+                lines.append(f"#   {text:<30} # {_notes(field)}")
     return "\n".join(lines) + "\n"
 
 
@@ -53,8 +66,11 @@ def _key(name: str, field: FieldInfo, kind: str | None) -> str:
         text = f"# {text}" if field.default is not None else f"# {name} ="
     if field.examples:
         text = f"{name} = {_toml(field.examples[0])}"
-    notes = [note for note in (field.description, _choices(field.annotation), _range(field)) if note]
-    return f"{text:<34} # {'; '.join(notes)}"
+    return f"{text:<34} # {_notes(field)}"
+
+
+def _notes(field: FieldInfo) -> str:
+    return "; ".join(note for note in (field.description, _choices(field.annotation), _range(field)) if note)
 
 
 def _toml(value: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.inputfile import read_input
+from app.inputfile.layers import LAYERS
 from app.inputfile.networks import NETWORKS
 from app.inputfile.phases import PHASES
 from app.inputfile.template import template
@@ -65,6 +66,13 @@ def uncommented(text: str) -> str:
         is_key = line.startswith("# ") and equals and " " not in key
         lines.append(line.removeprefix("# ") if is_key and value.split("#")[0].strip() else line)
     return "\n".join(lines)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_template_of_layers_shows_every_key_of_a_layer(kind):
+    shown = template("layers").partition(f'kind = "{kind}", ...')[2].partition("\n\n")[0]
+    keys = set(LAYERS[kind].model_fields) - {"kind"}
+    assert {line.split()[1] for line in shown.splitlines()[1:]} == keys
 
 
 @pytest.mark.parametrize("network", NETWORKS)
