@@ -49,12 +49,7 @@ def gradient(
 
     Collective over: the group, whose ranks hold the states together. Raises ValueError for a circuit that measures.
     """
-    bound = circuit.bound(list(values))
-    trained = {
-        number
-        for number, gate in enumerate(circuit.operations)
-        if isinstance(gate, Gate) and any(isinstance(angle, Parameter) for angle in gate.angles)
-    }
+    bound, trained = circuit.bound(list(values)), trained_gates(circuit)
     lowered = lower(bound, kept=trained)
     psi = zero_state(circuit.qubits, dtype, group, threads)
     # Its factor is a phase of the whole state, which no expectation sees.
@@ -65,7 +60,16 @@ def gradient(
     lam = apply_sum(psi, observable)
     psi.positions, lam.positions = list(steps_positions), list(steps_positions)
     sums = _back(psi, lam, lowered.steps, trained)
-    return Gradient(energy, _derivatives(circuit, bound, lowered.steps, sums))
+    return Gradient(energy, derivatives(circuit, bound, lowered.steps, sums))
+
+
+def trained_gates(circuit: Circuit) -> set[int]:
+    """Numbers of the gates that have parameters."""
+    return {
+        number
+        for number, gate in enumerate(circuit.operations)
+        if isinstance(gate, Gate) and any(isinstance(angle, Parameter) for angle in gate.angles)
+    }
 
 
 def _back(psi: StateVector, lam: StateVector, steps: Sequence[Step], trained: set[int]) -> dict[int, np.ndarray]:
@@ -161,7 +165,7 @@ def _table(operation: np.ndarray, sums: np.ndarray, condition: Condition) -> np.
     )
 
 
-def _derivatives(circuit: Circuit, bound: Circuit, steps: Sequence[Step], sums: dict[int, np.ndarray]) -> np.ndarray:
+def derivatives(circuit: Circuit, bound: Circuit, steps: Sequence[Step], sums: dict[int, np.ndarray]) -> np.ndarray:
     """d energy / d values from the sums at each trained step, states being those after the step."""
     result = np.zeros(circuit.parameters)
     for number, table in sums.items():

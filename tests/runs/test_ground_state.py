@@ -1,6 +1,8 @@
 """inputs/ground_state.toml and circuits on 1 to 4 ranks: the same numbers, exact energies, restarts, Qiskit beside."""
 
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -177,3 +179,33 @@ def test_a_killed_minimisation_goes_on(ran, tmp_path):
         of_phase(ran[ALONE], "hydrogen")["steps/energy"].tobytes()
     )
     shutil.rmtree(tmp_path / "run")
+
+
+ON_DEVICE = """
+import app.circuits.on_device as on_device
+on_device.KINDS, on_device.SMALLEST = ("cpu",), 2
+import sys
+sys.argv = ["phalanx", *sys.argv[1:]]
+from app.cli import main
+sys.exit(main())
+"""
+
+
+def test_the_path_of_accelerators_gives_the_same_numbers(tmp_path):
+    """The CPU stands for the accelerator: circuits, samples, the stored state, and an energy's curve."""
+    found = {}
+    for name, how in (("loops", ["-m", "app"]), ("device", ["-c", ON_DEVICE])):
+        folder, file = tmp_path / name, tmp_path / f"{name}.toml"
+        minimise = SHIFT.format(name="curve", gradient="adjoint").replace("steps = 3", "steps = 3\nsave_state = true")
+        file.write_text(SIMULATE.format(folder=folder) + minimise)
+        ended = subprocess.run([sys.executable, *how, "run", str(file)], cwd=TREE, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        found[name] = of_phase(folder, "ours") | {f"curve/{k}": v for k, v in of_phase(folder, "curve").items()}
+        assert (folder / "states" / "curve").exists()
+    assert "passes" in found["loops"]
+    assert "passes" not in found["device"]  # it went the other way
+    for key in ("expectation", "probabilities", "curve/energy", "curve/values", "curve/steps/energy"):
+        np.testing.assert_allclose(found["device"][key], found["loops"][key], rtol=0, atol=1e-12, err_msg=key)
+    for key in found["loops"]:
+        if key.startswith("samples"):
+            np.testing.assert_array_equal(found["device"][key], found["loops"][key])

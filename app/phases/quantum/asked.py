@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from app.circuits.draws import uniforms
+from app.circuits.on_device import pays
 from app.errors import ArtifactError, InputError, MachineError
 from app.inputfile.phases import Quantum
 from app.networks.user import load_function
@@ -24,7 +26,8 @@ START = 11  # what the random numbers of the first values are for
 
 class Asked(NamedTuple):
     """circuit: with parameters. values: of them, those to begin with. held: by how many ranks; `group`: these, where
-    this is one of them and there are several; `mine`: whether it is one.
+    this is one of them and there are several; `mine`: whether it is one. device: an accelerator that computes the
+    state of one rank; None: the compiled loops do.
     """
 
     phase: Quantum
@@ -34,6 +37,7 @@ class Asked(NamedTuple):
     held: Holding
     group: Group | None
     mine: bool
+    device: torch.device | None = None
 
     @property
     def bound(self) -> Circuit:
@@ -55,7 +59,20 @@ def asked_for(context: Context, plan: PhasePlan) -> Asked:
     values = context.together(lambda: _values(context, phase, circuit))
     mine = context.world.rank < held.ranks
     group = context.world.group(int(mine), context.world.rank)
-    return Asked(phase, circuit, observable, values, held, group if mine and held.ranks > 1 else None, mine)
+    device = _device(context, phase, circuit, held)
+    return Asked(phase, circuit, observable, values, held, group if mine and held.ranks > 1 else None, mine, device)
+
+
+def _device(context: Context, phase: Quantum, circuit: Circuit, held: Holding) -> torch.device | None:
+    if phase.backend != "statevector" or not pays(context.device, circuit.qubits):
+        return None
+    if held.ranks > 1:
+        context.log.warn(
+            f'[[phase]] "{phase.name}": {held.ranks} ranks hold the state and compute it on their CPUs;'
+            " accelerators compute states of one rank."
+        )
+        return None
+    return context.device
 
 
 def _from_function(context: Context, phase: Quantum, observable: PauliSum | None) -> Circuit:

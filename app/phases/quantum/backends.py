@@ -5,11 +5,13 @@ from time import perf_counter
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from app.circuits.estimate import estimated
 from app.circuits.expectation import expectation
 from app.circuits.measurement import sampled_counts, shots
 from app.circuits.noise import NoiseModel, noisy_shots, sharing, trajectories
+from app.circuits.on_device import evolved
 from app.circuits.probabilities import marginal
 from app.circuits.sampling import counts, sample
 from app.circuits.simulate import Done, apply_, planned
@@ -48,6 +50,8 @@ class Statevector:
         phase = self.asked.phase
         if phase.shots:
             return estimated(circuit, observable, phase.shots, seed, phase.precision, self.threads)
+        if self.asked.device is not None:
+            return expectation(evolved(circuit, phase.precision, self.asked.device, self.threads), observable)
         state = zero_state(circuit.qubits, phase.precision, threads=self.threads)
         apply_(state, circuit)
         return expectation(state, observable)
@@ -66,6 +70,8 @@ class Statevector:
                 asked.bound, phase.shots, self._seed(), dtype=phase.precision, group=asked.group, threads=self.threads
             )
             return {"samples": _table(found)}
+        if asked.device is not None:
+            return self._on_device(body, asked.device)
         state = zero_state(body.qubits, phase.precision, asked.group, self.threads)
         begun = perf_counter()
         _, plan = planned(body, state.positions, state.local_bits, state.dtype)
@@ -78,6 +84,13 @@ class Statevector:
         found_tree |= self._measured(state)
         seconds["measure"] = perf_counter() - begun
         return found_tree | {"seconds": seconds}
+
+    def _on_device(self, body: Circuit, device: torch.device) -> Tree:
+        begun = perf_counter()
+        state = evolved(body, self.asked.phase.precision, device, self.threads)
+        between = perf_counter()
+        found = self._measured(state)
+        return found | {"seconds": {"apply": between - begun, "measure": perf_counter() - between}}
 
     def _measured(self, state: StateVector) -> Tree:
         asked, phase = self.asked, self.asked.phase

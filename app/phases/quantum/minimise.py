@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from app.circuits.adjoint import gradient as adjoint_gradient
+from app.circuits.on_device import gradient_on
 from app.circuits.shift import shift_gradient
 from app.errors import NumbersError
 from app.learning.optimizers import OptimizerOptions, make
@@ -143,6 +144,8 @@ def _step(context: Context, asked: Asked) -> Step:
         threads = context.plan.input.run.threads or context.world.threads
 
         def by_adjoint(values: np.ndarray, number: int) -> tuple[float, np.ndarray]:
+            if asked.device is not None:
+                return gradient_on(asked.circuit, values.tolist(), observable, phase.precision, asked.device)
             return adjoint_gradient(asked.circuit, values.tolist(), observable, phase.precision, asked.group, threads)
 
         return by_adjoint
