@@ -29,10 +29,10 @@ def exchange_(state: StateVector, exchange: Exchange) -> int:
     for number, piece in enumerate(pieces):
         if len(under_way) == 2:
             _finish_(under_way)
-        send, receive = slots[number % 2][0][: piece.size], slots[number % 2][1][: piece.size]
+        send, spare = (slot[: piece.size] for slot in slots[number % 2])
         send.reshape(piece.shape)[...] = piece
-        if piece.flags.c_contiguous:  # what was there is in the slot
-            receive = piece.reshape(-1)
+        # the place of a piece that lies together is free: what was there is in the slot
+        receive = piece.reshape(-1) if piece.flags.c_contiguous else spare
         under_way.append((Swap(group, partner, send, receive), receive, piece))
     while under_way:
         _finish_(under_way)

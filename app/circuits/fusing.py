@@ -48,7 +48,7 @@ def fused(items: Sequence[Item]) -> list[int | Fused]:
         if len(singles) == 2:
             for place in places:
                 groups[place] = None
-            append_(item._replace(both=0), Fused(singles[0], singles[1], item.number))
+            append_(item, Fused(singles[0], singles[1], item.number))
         else:
             append_(item, item.number)
     return _in_twos([group for group in groups if group is not None])
