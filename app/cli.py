@@ -38,11 +38,21 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", _run, "run an input file, under mpirun or srun, or alone as one rank")
     _input_arguments(run)
     run.add_argument("--fresh", action="store_true", help="start over: delete what an earlier run left in the folder")
+    run.add_argument("--until", default="", metavar="PHASE", help="end well after this phase; a later start goes on")
+    run.add_argument(
+        "--other-code",
+        action="store_true",
+        help="go on although versions or your own files of Python are others than when the run began",
+    )
     run.add_argument("-v", "--verbose", action="store_true", help="say more")
 
     check = _command(commands, "check", _check, "check an input file and show the plan, without torch or MPI")
     _input_arguments(check)
     check.add_argument("--ranks", type=_ranks, default=1, metavar="N", help="the number of ranks to plan for")
+
+    status = _command(commands, "status", _status, "how far a run has come, who is at work, and how it ended last")
+    _input_arguments(status, "INPUT.toml or FOLDER")
+    status.add_argument("--brief", action="store_true", help="one line for scripts: STATE PLACE")
 
     template = _command(commands, "template", _template, "a commented input file with every key")
     template.add_argument("kind", nargs="?", help="one kind of phase or network alone, or run, grid, data")
@@ -63,8 +73,8 @@ def _command(commands, name: str, function, text: str) -> argparse.ArgumentParse
     return parser
 
 
-def _input_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="INPUT.toml")
+def _input_arguments(parser: argparse.ArgumentParser, named: str = "INPUT.toml") -> None:
+    parser.add_argument("file", type=Path, metavar=named)
     parser.add_argument(
         "--set",
         action="append",
@@ -84,19 +94,27 @@ def _ranks(text: str) -> int:
 def _run(given: argparse.Namespace) -> int:
     # Until all is imported, collecting garbage among so many new objects takes a fifth of the start; run.py ends this.
     gc.disable()
-    from app.run import Options
+    from app.job import Options
     from app.run import main as run
 
-    return run(Options(given.file, given.settings, given.fresh, given.verbose))
+    return run(Options(given.file, given.settings, given.fresh, given.verbose, given.until, given.other_code))
 
 
 def _check(given: argparse.Namespace) -> int:
     from app.inputfile.read import read_text
+    from app.job import Options, read_job
     from app.plan.show import show_plan
-    from app.run import Options, read_job
 
     job = read_job(Options(given.file, given.settings), given.ranks, read_text(given.file))
     print("\n".join(show_plan(job.plan)))
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    from app.status import brief, find, told
+
+    found = find(given.file, given.settings)
+    print(brief(found) if given.brief else "\n".join(told(found)))
     return 0
 
 

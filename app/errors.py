@@ -47,3 +47,7 @@ class Stopped(PhalanxError):
     """Stopped on request with work left; a batch script may submit the job again."""
 
     exit_code = 75
+
+
+class Held(Stopped):
+    """Stopped by the user's own file: nobody submits the job again."""

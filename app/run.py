@@ -6,59 +6,40 @@ import platform
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib import metadata
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import app
-from app.errors import InputError, MachineError, PhalanxError
-from app.inputfile import Input, read_input
-from app.inputfile.files import data_files, network_files
-from app.inputfile.phases import Quantum, Trains
+from app.errors import Held, MachineError, PhalanxError, Stopped
+from app.inputfile import Input
 from app.inputfile.read import read_text
 from app.inputfile.resolved import resolved_dict, resolved_text
-from app.parallel import environment
-from app.plan.circuits.chosen import circuits_of
-from app.plan.circuits.circuit import Circuit
-from app.plan.plan import PhasePlan, Plan, make_plan
-from app.plan.restart import differences
-from app.plan.show import costs_of, folder_of
+from app.job import Job, Options, read_job, version
+from app.parallel import environment, slurm
+from app.parallel.requests import to_stderr
+from app.plan.plan import PhasePlan
+from app.plan.show import folder_of
+from app.report.age import age_s
 from app.report.log import Log
 from app.report.memory import peak_bytes, peak_line
 from app.report.summary import SummaryRow, summary_table
 from app.report.timers import Timers
-from app.storage.progress import RunProgress, read_progress, write_progress
+from app.storage.lock import Lock
+from app.storage.outcome import LIFE, LastWord
+from app.storage.progress import RunProgress, write_progress
 from app.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:  # `phalanx check` gets by without numpy
     from app.storage.artifact_file import Provenance
 
-T = TypeVar("T")
 NO_MEMORY = (
     "there is no memory left for this rank ({}). What to try: more [grid] stages, so that a rank holds a smaller part"
     " of the network; recompute = true; a smaller microbatch_size; fewer ranks a host."
 )
-
-
-class Options(NamedTuple):
-    """The command line of `phalanx run`."""
-
-    file: Path
-    settings: Sequence[str] = ()
-    fresh: bool = False
-    verbose: bool = False
-
-
-class Job(NamedTuple):
-    """What the text and the plan say, before any phase starts."""
-
-    given: Input
-    files: tuple[Path, ...]
-    plan: Plan
-    progress: RunProgress | None
 
 
 def main(options: Options) -> int:
@@ -66,21 +47,58 @@ def main(options: Options) -> int:
     environment.prepare(os.environ)
     from app.parallel import failures
     from app.parallel import world as worlds
+    from app.parallel.requests import Requests
 
     try:
         world = worlds.start()
     except PhalanxError as error:
         return _told(error)
-    place = _Place()
-    failures.install_hooks(world, place)
+    end = _End(_Place(), LastWord(os.environ.get(LIFE, ""), options.until), Lock(_job_number(), slurm.runs))
+    failures.install_hooks(world, end.place, end.word.failed)
+    requests = Requests(partial(_tell, world, end.place))
+    state, code, text = "done", 0, ""
     try:
-        code = _run(options, world, place)
+        _run(options, world, end, requests)
     except PhalanxError as error:
         if not error.everywhere and world.size > 1:
             raise  # one rank's trouble: the hook names the rank and ends the others
-        code = _told(error) if world.rank == 0 else error.exit_code
+        state = "held" if isinstance(error, Held) else "stopped" if isinstance(error, Stopped) else "failed"
+        code, text = _told(error) if world.rank == 0 else error.exit_code, "\n".join(error.problems)
+    world.barrier()
+    if world.rank == 0:  # before any rank leaves: mpirun ends the others when one has another exit code than 0
+        code = _ended(end, state, code, text)
     world.leave()
+    requests.close()
     return code
+
+
+class _End(NamedTuple):
+    """What is needed wherever a run comes to its end."""
+
+    place: "_Place"
+    word: LastWord
+    lock: Lock
+
+
+def _ended(end: _End, state: str, code: int, text: str) -> int:
+    """The last word, when all ranks have come to the end; the exit code. Collective over: none (rank 0)."""
+    try:
+        end.word.say(state, code, text)
+    except PhalanxError as error:
+        code = code or _told(error)
+    end.lock.leave()
+    return code
+
+
+def _job_number() -> str:
+    here = slurm.job(os.environ)
+    return here.number if here else ""
+
+
+def _tell(world: Any, place: Callable[[], str], signal: str) -> None:
+    """Where the run is when a signal comes; if a rank has died, the launcher ends the others with one. Two ranks do."""
+    if world.rank < 2:
+        to_stderr(f"rank {world.rank} of {world.size} on {world.host}, {place()}: {signal} arrived")
 
 
 class _Place:
@@ -100,76 +118,25 @@ def _told(error: PhalanxError) -> int:
     return error.exit_code
 
 
-def read_job(options: Options, ranks: int, text: str) -> Job:
-    """Everything that can be wrong before a phase starts, at once. Raises InputError, ArtifactError."""
-    given = read_input(text, str(options.file), options.settings)
-    folder = options.file.parent
-    problems: list[str] = []
-    files: tuple[Path, ...] = _collected(lambda: data_files(given, folder), problems, ())
-    problems += network_files(given, folder)
-    run_folder = RunFolder(Path(folder_of(given)))
-    progress = None if options.fresh else _worth_keeping(run_folder, read_progress(run_folder.progress))
-    done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
-    circuits: dict[str, Circuit] = _collected(lambda: circuits_of(given, folder), problems, {})
-    plan = _collected(lambda: make_plan(given, ranks, done, circuits), problems, None)
-    _collected(lambda: costs_of(given), problems, None)  # whether the network goes with the sample's shape, if given
-    if problems or plan is None:
-        raise InputError(*(f"{options.file}: {problem}" for problem in problems))
-    if progress is not None:
-        _refuse_changes(options, given, progress, run_folder)
-    return Job(given, files, plan, progress)
-
-
-def _collected(action: Callable[[], T], problems: list[str], otherwise: T) -> T:
-    try:
-        return action()
-    except InputError as error:
-        problems += error.problems
-        return otherwise
-
-
-def _worth_keeping(folder: RunFolder, found: RunProgress | None) -> RunProgress | None:
-    """Progress without phases that began and left nothing: after a mistake found there the input may be mended."""
-    if found is None:
-        return None
-    begun = [n for n in found.begun if n in found.done or folder.has_checkpoints(n)]
-    return replace(found, begun=tuple(begun)) if begun or found.done else None
-
-
-def _still_there(folder: RunFolder, given: Input, name: str) -> bool:
-    """A finished phase whose network or state was deleted has to run again."""
-    phase = next((phase for phase in given.phase if phase.name == name), None)
-    if isinstance(phase, Quantum) and phase.save_state:
-        return any(folder.state(name).glob("*.h5"))
-    return phase is not None and (not isinstance(phase, Trains) or folder.network(name).is_file())
-
-
-def _refuse_changes(options: Options, given: Input, progress: RunProgress, folder: RunFolder) -> None:
-    changed = differences(progress.input, resolved_dict(given), {*progress.begun, *progress.done})
-    if changed:
-        raise InputError(
-            f"{options.file}: {folder.path} holds a run that began with another input. Put these back, choose another"
-            " [run] folder, or start over with --fresh:",
-            *(f"  {change}" for change in changed),
-        )
-
-
-def _run(options: Options, world: Any, place: _Place) -> int:
+def _run(options: Options, world: Any, end: _End, requests: Any) -> None:
     from app.storage.artifact_file import Provenance
 
     text = world.bcast(world.together(lambda: read_text(options.file) if world.rank == 0 else ""))
-    job = world.together(lambda: read_job(options, world.size, text))
+    job = world.together(lambda: read_job(options, world.size, text, runs=True))
     folder = RunFolder(Path(folder_of(job.given)).absolute())
-    world.together(lambda: _prepare_folder(folder, options.fresh) if world.rank == 0 else None)
+    world.together(lambda: _prepare_folder(folder, options.fresh, end) if world.rank == 0 else None)
+    end.word.known(folder.outcome)
     log = Log(folder.log, rank=world.rank, console=True, verbose=options.verbose)
     run_id = world.bcast(job.progress.run_id if job.progress else uuid.uuid4().hex)
     provenance = Provenance("phalanx", app.__version__, resolved_text(job.given), run_id, "")
     before = job.progress or RunProgress(run_id, {})
     try:
-        context = _context(options, world, job, folder, log, provenance, place)
+        context = _context(options, world, job, folder, log, provenance, end.place, requests)
         _collect_again()
+        now = replace(before, input=resolved_dict(job.given), code=job.code, ran_on=_runs_on(context))
+        _warn_of_other_threads(context, before.ran_on, now.ran_on)
         with context.known_data.source if context.known_data else nullcontext():
-            rows = _walk(context, replace(before, input=resolved_dict(job.given)))
+            rows = _walk(context, now, options.until)
     except PhalanxError as error:
         log.note("\n".join(["stopped:", *error.problems]))
         raise
@@ -178,7 +145,20 @@ def _run(options: Options, world: Any, place: _Place) -> int:
     tables = [*summary_table(rows), *_networks(context)]
     log.info("\n".join([f"done; results in {folder_of(job.given)}", *tables, memory]))
     log.close()
-    return 0
+
+
+def _runs_on(context: Any) -> dict[str, int]:
+    grid, given = context.plan.grid, context.plan.input.run
+    return {"ranks": context.world.size, "stages": grid.stages, "threads": given.threads or context.world.threads}
+
+
+def _warn_of_other_threads(context: Any, before: dict[str, int], now: dict[str, int]) -> None:
+    """The number of threads changes how sums are rounded."""
+    if before and before != now and {**before, "threads": 0} == {**now, "threads": 0}:
+        context.log.warn(
+            f"{now['threads']} threads a rank, {before['threads']} before: from here the numbers agree with those of a"
+            " run never stopped up to rounding, not to the last bit."
+        )
 
 
 def _networks(context: Any) -> list[str]:
@@ -197,20 +177,35 @@ def _collect_again() -> None:
     gc.enable()
 
 
-def _prepare_folder(folder: RunFolder, fresh: bool) -> None:
+def _prepare_folder(folder: RunFolder, fresh: bool, end: _End) -> None:
+    """Rank 0 takes the folder. Raises ArtifactError: another run is at work there."""
+    folder.create()
+    end.lock.take(folder.lock, to_stderr)
+    end.word.begin(folder.outcome)
     if fresh:
         folder.clear()
-    folder.create()
+        folder.create()
+    here = slurm.job(os.environ)
+    if folder.stop.exists() and not (here and here.restarts):
+        folder.stop.unlink()  # it has stopped the run before; who submits it anew wants it to go on
 
 
 def _context(
-    options: Options, world: Any, job: Job, folder: RunFolder, log: Log, provenance: "Provenance", place: _Place
+    options: Options,
+    world: Any,
+    job: Job,
+    folder: RunFolder,
+    log: Log,
+    provenance: "Provenance",
+    place: _Place,
+    requests: Any,
 ) -> Any:
     """Devices, data and everything else that phases share. Collective over: world."""
     from app.learning.device import choose_device, keep_freed_memory, set_threads
     from app.parallel.watchdog import Watchdog
     from app.phases.context import Context
     from app.phases.context.data import open_data
+    from app.phases.context.stopping import Stopping
     from app.storage.results import Results
 
     given = job.given
@@ -245,14 +240,22 @@ def _context(
         log=log,
         timers=Timers(),
         watchdog=watchdog,
+        stopping=Stopping(world, requests, folder.stop, partial(_ends_at, given), given.run.stop_margin),
     )
+
+
+def _ends_at(given: Input, ask: bool) -> float | None:
+    """When this run's time is up, as time.time() counts."""
+    if given.run.stop_after is not None:
+        return time.time() - age_s() + 60 * given.run.stop_after
+    return slurm.ends_at(os.environ, ask=ask)
 
 
 def _say_start(options: Options, world: Any, job: Job, log: Log, own: str) -> None:
     """The start-up block: versions, MPI, grid, and what each rank runs on. Collective over: world."""
     everyone = world.allgather(own)
     hosts = len(set(world.hosts))
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "h5py", "mpi4py", "horovod"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "h5py", "mpi4py", "horovod"))
     log.info(
         "\n".join(
             [
@@ -269,15 +272,8 @@ def _say_start(options: Options, world: Any, job: Job, log: Log, own: str) -> No
         log.warn(note)
 
 
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _walk(context: Any, progress: RunProgress) -> list[SummaryRow]:
-    """All phases in order; finished ones are skipped. Collective over: world."""
+def _walk(context: Any, progress: RunProgress, until: str) -> list[SummaryRow]:
+    """All phases in order, or those up to one; finished ones are skipped. Collective over: world. Raises Stopped."""
     from app.learning.device import give_freed_memory_back, out_of_memory
     from app.phases import PHASES
 
@@ -287,7 +283,10 @@ def _walk(context: Any, progress: RunProgress) -> list[SummaryRow]:
             context.log.info(f"{step.name}: done on an earlier start, skipped")
             _forget_checkpoints(context, step)
             rows.append(_row(step, "skipped", None, progress.done[step.name]))
+            if step.name == until:
+                break
             continue
+        context.stopping.between(f"phase {step.name}")
         progress = replace(progress, begun=(*(n for n in progress.begun if n != step.name), step.name))
         _note(context, progress)
         context.log.info(f"{step.name}: {step.phase.kind} begins")
@@ -304,6 +303,8 @@ def _walk(context: Any, progress: RunProgress) -> list[SummaryRow]:
         _note(context, progress)
         _forget_checkpoints(context, step)
         rows.append(_row(step, "done", time.monotonic() - begun, numbers))
+        if step.name == until:
+            break
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from app.errors import InputError
@@ -33,22 +33,32 @@ def data_files(given: Input, folder: Path) -> tuple[Path, ...]:
 
 def network_files(given: Input, folder: Path) -> list[str]:
     """Why files of networks and circuits are not there, the user's own and those of other runs, as sentences."""
-    named = [(f'[network] kind = "{given.network.kind}"', given.network.kind)]
-    for phase in given.phase:
-        if isinstance(phase, Distill):
-            title = f'[[phase]] "{phase.name}"'
-            named += [(f'{title}: teacher = "{teacher}"', teacher) for teacher in phase.teacher]
-            if phase.student is not None:
-                named.append((f'{title}: student: kind = "{phase.student.kind}"', phase.student.kind))
-        if isinstance(phase, Train) and phase.architecture is not None:
-            kind = phase.architecture.kind
-            named.append((f'[[phase]] "{phase.name}": architecture: kind = "{kind}"', kind))
-        if isinstance(phase, Quantum) and phase.circuit.function is not None:
-            named.append(
-                (f'[[phase]] "{phase.name}": circuit: function = "{phase.circuit.function}"', phase.circuit.function)
-            )
+    named = [(where, word) for _, where, word in _named(given)]
     missing = [(where, path) for where, path in _files(named, folder) if not path.is_file()]
     return [f"{where}: {path} is not a file{_near(path)}" for where, path in missing]
+
+
+def code_files(given: Input, folder: Path, phases: Collection[str]) -> dict[str, Path]:
+    """The user's own files of Python that these phases use, by the name that the input file gives them."""
+    words = [word for phase, _, word in _named(given) if phase in ("", *phases)]
+    found = ((word.rpartition(":")[0], word) for word in words)
+    return {name: folder / name for name, word in found if name and not word.endswith(".h5")}
+
+
+def _named(given: Input) -> Iterator[tuple[str, str, str]]:
+    """Words that may name files: the phase that uses it ("" for all of them), where the word stands, the word."""
+    yield "", f'[network] kind = "{given.network.kind}"', given.network.kind
+    for phase in given.phase:
+        title, name = f'[[phase]] "{phase.name}"', phase.name
+        if isinstance(phase, Distill):
+            for teacher in phase.teacher:
+                yield name, f'{title}: teacher = "{teacher}"', teacher
+            if phase.student is not None:
+                yield name, f'{title}: student: kind = "{phase.student.kind}"', phase.student.kind
+        if isinstance(phase, Train) and phase.architecture is not None:
+            yield name, f'{title}: architecture: kind = "{phase.architecture.kind}"', phase.architecture.kind
+        if isinstance(phase, Quantum) and phase.circuit.function is not None:
+            yield name, f'{title}: circuit: function = "{phase.circuit.function}"', phase.circuit.function
 
 
 def _files(named: Iterable[tuple[str, str]], folder: Path) -> Iterator[tuple[str, Path]]:

@@ -38,6 +38,14 @@ class Run(Table):
         300.0,
         description="seconds after which a collective operation that not all ranks reach ends the run; 0: never",
     )
+    stop_after: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        None,
+        description="minutes after its start at which the run saves its state and stops; default the limit of its job"
+        " in Slurm",
+    )
+    stop_margin: Annotated[float, Field(ge=0, le=1e5)] = Field(
+        60.0, description="seconds before that limit at which it does so; more where steps or saving take longer"
+    )
     log_seconds: Annotated[float, Field(gt=0, le=1e5)] = Field(10.0, description="seconds between progress lines")
     trace: Annotated[int, Field(ge=0, le=10_000)] = Field(
         0, description="steps of each train phase whose timeline is recorded, from its second on; 0: none"

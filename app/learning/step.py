@@ -1,7 +1,7 @@
 """One optimizer step: microbatches forward and backward, gradients summed over replicas, weights moved."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -20,10 +20,14 @@ from app.report.timers import Timers
 
 
 class StepResult(NamedTuple):
-    """`loss`: mean over the batch's samples. `gradient_norm`: before clipping; None when nothing is clipped."""
+    """`loss`: mean over the batch's samples. `gradient_norm`: before clipping; None when nothing is clipped.
+
+    `stop`: whether any rank was asked to stop when it began the step; the same on all ranks.
+    """
 
     loss: float
     gradient_norm: float | None
+    stop: bool
 
 
 class Tie(NamedTuple):
@@ -59,10 +63,12 @@ class TrainStep:
         timers: Timers,
         watchdog: Watchdog,
         masks: Mapping[str, torch.Tensor] = MappingProxyType({}),
+        asked: Callable[[], bool] = lambda: False,
     ) -> None:
         """optimizer: of the parameters to train, in the order of the chunks.
 
         masks: by a parameter's name in its layers, 0 or 1 as the parameter; where 0 it is zero and stays so.
+        asked: whether this rank is asked to stop; the ranks agree on it by a number among the gradients.
         """
         self._optimizer = optimizer
         self._sums = sums
@@ -72,8 +78,10 @@ class TrainStep:
         self._parameters = [parameter for chunk in self._chunks.values() for parameter in chunk]
         self._copies = {id(tie.parameter) for tie in sums.ties if not tie.counts}
         self._gradients = Gradients(pipeline, randomness, self._reduce)
-        self._final = pipeline.final
+        self._first, self._final = min(pipeline.chunks), pipeline.final
         named = {name: p for chunk in pipeline.chunks.values() for name, p in chunk.named_parameters()}
+        self._asked = asked
+        self._stop = torch.zeros(1, device=self._gradients.loss.device)
         self._masked = [(named[name], mask) for name, mask in masks.items() if name in named]
 
     def __call__(self, batch: Batch, epoch: int, rate: float) -> StepResult:
@@ -106,15 +114,16 @@ class TrainStep:
     def _gradients_of(self, batch: Batch, epoch: int) -> StepResult:
         for parameter in self._parameters:
             parameter.grad = None
+        self._stop.fill_(self._asked())
         self._gradients(batch, epoch)
         self._sum_ties()
         for parameter, mask in self._masked:
             _gradient(parameter).mul_(mask)
-        loss, norm = self._agree()
+        loss, norm, stop = self._agree()
         for what, value in (("loss", loss), ("norm of the gradient", norm)):
             if value is not None and not math.isfinite(value):
                 raise _not_finite(what, value, epoch, batch.step)
-        return StepResult(loss, norm)
+        return StepResult(loss, norm, stop)
 
     def _reduce(self, chunk: int) -> None:
         """Sum over the replicas what a chunk has formed. Collective over: data."""
@@ -122,6 +131,8 @@ class TrainStep:
         formed += self._gradients.statistics[chunk].tensors()
         if chunk == self._final:
             formed.append(self._gradients.loss)
+        if chunk == self._first:
+            formed.append(self._stop)
         operation = self._watchdog.operation("all-reduce of gradients")
         with self._timers("communicate"), operation, self._trace.event("all-reduce", chunk):
             self._sums.chunks[chunk].sum_(formed)
@@ -133,21 +144,21 @@ class TrainStep:
             with self._timers("communicate"), operation, self._trace.event("all-reduce"):
                 tie.sum.sum_([_gradient(tie.parameter)])
 
-    def _agree(self) -> tuple[float, float | None]:
-        """The batch's mean loss and the norm of all gradients, on every stage. Collective over: pipeline.
+    def _agree(self) -> tuple[float, float | None, bool]:
+        """The batch's mean loss, the norm of all gradients, whether to stop; on every stage. Collective over: pipeline.
 
         The sum of the tensors' squares is rounded once (math.fsum), so that it does not depend on the cut.
         """
         clips, stages = self._clip_norm is not None, self._sums.stages
         counted = [_gradient(p) for p in self._parameters if id(p) not in self._copies] if clips else []
-        loss, squares = self._gradients.loss.item(), squared_norms(counted)
+        loss, stop, squares = self._gradients.loss.item(), bool(self._stop), squared_norms(counted)
         if stages is not None:
             operation = self._watchdog.operation("agreement on loss and norm with the other stages")
             with self._timers("wait"), operation, self._trace.event("agree"):
-                found = stages.allgather((loss, squares))
-            loss = found[-1][0]
-            squares = [square for _, others in found for square in others]
-        return loss, math.sqrt(math.fsum(squares)) if clips else None
+                found = stages.allgather((loss, stop, squares))
+            loss, stop = found[-1][0], any(asked for _, asked, _ in found)
+            squares = [square for _, _, others in found for square in others]
+        return loss, math.sqrt(math.fsum(squares)) if clips else None, stop
 
     def _move(self, norm: float | None, rate: float) -> None:
         gradients = [_gradient(parameter) for parameter in self._parameters]

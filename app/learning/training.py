@@ -82,6 +82,16 @@ class Training:
             "optimizer": self.optimizer.state_tree(),
         }
 
+    def copy(self, kept: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """`tree` with its own memory, on the CPU, for a thread to write while training goes on.
+
+        kept: the tensors of the copy before, empty at first; they are overwritten and handed out again.
+        """
+        tree = self.tree()
+        for table in ("weights", "optimizer"):
+            tree[table] = _copied(tree[table], table, kept)
+        return tree
+
     def load_(self, tree: Mapping[str, Any]) -> None:
         """Go on from a tree. Raises ArtifactError when it is of another network."""
         load_weights_(self.network, tree["weights"])
@@ -95,6 +105,16 @@ class Training:
 
     def _device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+
+def _copied(value: Any, place: str, kept: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _copied(inner, f"{place}/{name}", kept) for name, inner in value.items()}
+    if not isinstance(value, torch.Tensor):
+        return value
+    if place not in kept:
+        kept[place] = torch.empty(value.shape, dtype=value.dtype)
+    return kept[place].copy_(value.detach())
 
 
 def checksum(weights: Mapping[str, torch.Tensor]) -> int:

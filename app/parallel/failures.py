@@ -1,9 +1,12 @@
 """An error on one rank ends all of them: the others would wait for it for ever."""
 
 import atexit
+import contextlib
+import faulthandler
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -12,26 +15,36 @@ from app.errors import PhalanxError
 from app.parallel.world import World
 
 INTERRUPTED = 130  # what shells use for Ctrl-C
+SECONDHAND = "HorovodInternalError"  # what ranks that are well get of Horovod when another one leaves it
+PATIENCE_S = 2.0  # for that one to say why and to end the job
 
 
-def install_hooks(world: World, place: Callable[[], str]) -> None:
+def install_hooks(
+    world: World, place: Callable[[], str], noted: Callable[[int, str], None] = lambda code, text: None
+) -> None:
     """From now on an uncaught exception in any thread, or an exit without world.leave(), ends all ranks.
 
-    place: where this rank is, in words (Watchdog.where). To stderr go rank, host, place and traceback; of a
-    PhalanxError only its sentences, and its exit code is the job's. Collective over: none.
+    place: where this rank is, in words (Watchdog.where). noted: called last, with the exit code and what went wrong. To
+    stderr go rank, host, place and traceback; of a PhalanxError only its sentences, and its exit code is the job's.
+    A thread that leaves by sys.exit() or with 0 ends itself alone, as Python has it; with anything else it ends the
+    job. A crash (signals SEGV, BUS, FPE, ILL, ABRT) shows the stacks of Python. Collective over: none.
     """
     process = os.getpid()
+    _show_crashes()
 
     def main_thread(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        _end(world, place, error, "")
+        _end(world, place, noted, error, "")
 
     def other_thread(failed: threading.ExceptHookArgs) -> None:
-        if failed.exc_value is not None and not issubclass(failed.exc_type, SystemExit):
-            _end(world, place, failed.exc_value, f" in thread {failed.thread.name if failed.thread else '?'}")
+        error = failed.exc_value
+        if error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0)):
+            _end(world, place, noted, error, f", in thread {failed.thread.name if failed.thread else '?'}")
 
     def at_exit() -> None:
         if world.size > 1 and not world.left and os.getpid() == process:
-            _say(f"{_title(world, place)}: this rank exits while the others may wait for it; all ranks are ended.")
+            text = f"{_title(world, place)}: this rank exits while the others may wait for it; all ranks are ended."
+            _say(text)
+            noted(1, text)
             world.abort(1)
 
     sys.excepthook = main_thread
@@ -39,19 +52,29 @@ def install_hooks(world: World, place: Callable[[], str]) -> None:
     atexit.register(at_exit)
 
 
-def _end(world: World, place: Callable[[], str], error: BaseException, thread: str) -> None:
+def _show_crashes() -> None:
+    if sys.__stderr__ is not None:
+        with contextlib.suppress(OSError, ValueError):  # a closed stderr
+            faulthandler.enable(sys.__stderr__)
+
+
+def _end(
+    world: World, place: Callable[[], str], noted: Callable[[int, str], None], error: BaseException, thread: str
+) -> None:
     """Say what happened in one write, so that the texts of several ranks do not mix, and end the job."""
-    title = f"{_title(world, place)}{thread}"
+    if type(error).__name__ == SECONDHAND:
+        time.sleep(PATIENCE_S)
+    title, code = f"{_title(world, place)}{thread}", 1
     if isinstance(error, PhalanxError):
         prefix = f"{title}: " if world.size > 1 else ""
-        _say("\n".join(f"{prefix}{problem}" for problem in error.problems))
-        world.abort(error.exit_code)
+        text, code = "\n".join(f"{prefix}{problem}" for problem in error.problems), error.exit_code
     elif isinstance(error, KeyboardInterrupt):
-        _say(f"{title}: interrupted")
-        world.abort(INTERRUPTED)
+        text, code = f"{title}: interrupted", INTERRUPTED
     else:
-        _say(f"{title}:\n{''.join(traceback.format_exception(error))}")
-        world.abort(1)
+        text = f"{title}:\n{''.join(traceback.format_exception(error))}"
+    _say(text)
+    noted(code, text)
+    world.abort(code)
 
 
 def _title(world: World, place: Callable[[], str]) -> str:

@@ -1,10 +1,10 @@
 """What may differ between the input a run began with and the input it goes on with."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 # Resources and what is only shown: they change who computes or when something is said, not the numbers asked for.
-FREE = ("run.device", "run.threads", "run.watchdog", "run.log_seconds", "run.trace", "run.measure", "grid.")
+FREE = ("run.device", "run.threads", "run.watchdog", "run.log_seconds", "run.trace", "run.measure", "run.stop", "grid.")
 FREE_IN_PHASE = ("checkpoint_steps", "checkpoint_minutes")
 
 
@@ -19,6 +19,11 @@ def differences(before: dict[str, Any], now: dict[str, Any], begun: Collection[s
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key) and not _free(key)
     ]
+
+
+def other_code(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What computes otherwise than when the run began: "torch: was 2.13.0, is 2.14.0"."""
+    return [f"{name}: was {before[name]}, is {one}" for name, one in now.items() if before.get(name, one) != one]
 
 
 def _free(key: str) -> bool:

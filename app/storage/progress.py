@@ -11,12 +11,18 @@ from app.storage import atomic_write
 
 @dataclass(frozen=True)
 class RunProgress:
-    """`input` is the resolved input the phases ran with; `done` maps a finished phase to the numbers it ended with."""
+    """`input` is the resolved input the phases ran with; `done` maps a finished phase to the numbers it ended with.
+
+    `code`: versions of the programs, and by their names checksums of the user's own files. `ran_on`: ranks, stages and
+    threads of the last start.
+    """
 
     run_id: str
     input: dict[str, Any]
     begun: tuple[str, ...] = ()
     done: dict[str, dict[str, float]] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    ran_on: dict[str, int] = field(default_factory=dict)
 
 
 def read_progress(path: Path) -> RunProgress | None:
@@ -30,7 +36,8 @@ def read_progress(path: Path) -> RunProgress | None:
         raise ArtifactError(f"{path}: cannot be read: {why}. What to try: --fresh starts the run over.") from None
     try:
         found = json.loads(text)
-        return RunProgress(found["run_id"], found["input"], tuple(found["begun"]), dict(found["done"]))
+        known = (found["run_id"], found["input"], tuple(found["begun"]), dict(found["done"]))
+        return RunProgress(*known, dict(found.get("code", {})), dict(found.get("ran_on", {})))
     except (ValueError, KeyError, TypeError):
         raise ArtifactError(
             f"{path}: is damaged: expected the JSON that Phalanx writes. What to try: --fresh starts the run over."
@@ -43,6 +50,8 @@ def write_progress(path: Path, progress: RunProgress) -> None:
         "run_id": progress.run_id,
         "begun": list(progress.begun),
         "done": progress.done,
+        "code": progress.code,
+        "ran_on": progress.ran_on,
         "input": progress.input,
     }
     atomic_write.replace(path, [json.dumps(tree, indent=1).encode()])

@@ -45,6 +45,19 @@ class RunFolder:
         return self.path / "progress.json"
 
     @property
+    def outcome(self) -> Path:
+        return self.path / "outcome.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock.json"
+
+    @property
+    def stop(self) -> Path:
+        """The file with which a user asks the run to stop."""
+        return self.path / "stop"
+
+    @property
     def watchdog(self) -> Path:
         return self.path / ".watchdog"
 
@@ -136,6 +149,8 @@ class RunFolder:
             yield self.log
         if _begins(self.progress, re.compile(rb'\{\n "run_id"')):
             yield self.progress
+        if _begins(self.outcome, re.compile(rb'\{\n "state"')):
+            yield self.outcome
         candidates = [self.results]
         for part in ("networks", "data", "predictions"):
             candidates += sorted((self.path / part).glob("*.h5"))

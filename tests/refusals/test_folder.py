@@ -1,9 +1,13 @@
 """The run folder: where nothing can be written, and what an earlier start left that does not go with this one."""
 
+import json
+import subprocess
+
 import pytest
 
 from app.errors import Stopped
 from app.phases import train
+from app.storage.lock import process
 
 
 @pytest.fixture
@@ -150,11 +154,41 @@ def test_damaged_network_and_info(trained, refused):
 
 
 def test_another_network_in_the_checkpoint(stopped, refused):
-    """The input file is the same, but the user's Python file is not."""
+    """The input file is the same, but the user's Python file is not, and that is allowed."""
     (stopped.folder / "nets.py").write_text(net(9))
-    told = stopped.run()
+    told = stopped.run("--other-code")
     words = ("do not fit the network", "1.weight has the shape (8, 16), the network's is (9, 16)", "--fresh")
     refused(told, str(checkpoints(stopped)[-1]), *words, lines=2)
+
+
+def test_another_python_file(stopped, refused):
+    (stopped.folder / "nets.py").write_text(net(8) + "# edited\n")
+    refused(stopped.run(), "other code began", "--other-code", "nets.py: was ", lines=2)
+    assert stopped.run("--other-code").code == 0
+
+
+def test_another_version(stopped, refused):
+    progress = json.loads((stopped.results / "progress.json").read_text())
+    progress["code"]["torch"] = "1.2.3"
+    (stopped.results / "progress.json").write_text(json.dumps(progress, indent=1))
+    assert stopped.check().code == 0, "a login node may have other versions"
+    refused(stopped.run(), "other code began", "torch: was 1.2.3, is 2", "--fresh", lines=2)
+
+
+def test_a_folder_in_use(stopped, refused):
+    with subprocess.Popen(["sleep", "60"]) as other:
+        holder = {"host": "here", "pid": other.pid, "since": "noon", **process(other.pid)}
+        (stopped.results / "lock.json").write_text(json.dumps(holder))
+        refused(
+            stopped.run(), str(stopped.results), f"process {other.pid} on host here, since noon", "another [run] folder"
+        )
+        other.kill()
+    told = stopped.run()
+    assert (told.code, told.err) == (0, ""), "the file of a dead process blocks nobody"
+
+
+def test_an_unknown_last_phase(job, refused):
+    refused(job.run("--until", "frist"), "--until frist", "did you mean 'first'?")
 
 
 def test_all_checkpoints_damaged(stopped, refused):

@@ -42,28 +42,31 @@ def assert_equal(folder, straight):
     outcome.assert_same_bits(outcome.metrics(folder), outcome.metrics(straight))
 
 
-# The rank, and the forward pass of its own that it does not survive. Steps have 4 microbatches, the fifth has 3.
+# The rank, and the forward pass of its own that it does not survive. Steps have 4 microbatches, the fifth has 3. The
+# newest checkpoint may not be written yet: training does not wait for it.
 @pytest.mark.parametrize(
     ("ranks", "rank", "forward", "goes_on"),
     [
-        (ALONE, 0, 45, "epoch 2, step 5"),
-        (2, 1, 2, None),  # before the first checkpoint
-        (2, 0, 16, "epoch 2, step 1"),
-        (3, 2, 20, "epoch 4, step 3"),  # a step later than rank 0 wrote it, so that it is whole
+        (ALONE, 0, 45, ("epoch 2, step 5", "epoch 2, step 3")),
+        (2, 1, 2, ()),  # before the first checkpoint
+        (2, 0, 16, ("epoch 2, step 1", "epoch 1, step 4")),
+        (3, 2, 20, ("epoch 4, step 3", "epoch 4, step 1")),
     ],
 )
 def test_killed_in_a_step(ranks, rank, forward, goes_on, tmp_path, straight):
     file = killed(tmp_path, ranks, rank, "training", forward)
     text = completed(file, ranks)
-    assert re.findall(r"goes on from its checkpoint at (epoch \d+, step \d+)", text) == ([goes_on] if goes_on else [])
+    found = re.findall(r"goes on from its checkpoint at (epoch \d+, step \d+)", text)
+    assert len(found) == bool(goes_on)
+    assert set(found) <= set(goes_on)
     assert_equal(tmp_path / "input", straight(ranks))
 
 
 @pytest.mark.parametrize(
     ("place", "count", "said"),
     [
-        ("validation", 2, "goes on from its checkpoint at epoch 1, step 4"),  # a validation has 2 microbatches
-        ("validation", 3, "goes on from its checkpoint at epoch 2, step 5"),
+        ("validation", 2, "goes on from its checkpoint at epoch 1, step [24]"),  # a validation has 2 microbatches
+        ("validation", 3, "goes on from its checkpoint at epoch 2, step [35]"),
         ("before rename of a checkpoint", 4, "goes on from its checkpoint at epoch 2, step 1"),
         ("before rename of net.h5", 1, "goes on from its checkpoint at epoch 4, step 5"),
         ("before rename of progress.json", 1, "goes on from its checkpoint at epoch 4, step 5"),
@@ -73,7 +76,7 @@ def test_killed_in_a_step(ranks, rank, forward, goes_on, tmp_path, straight):
 )
 def test_killed_between_steps(place, count, said, tmp_path, straight):
     file = killed(tmp_path, ALONE, 0, place, count)
-    assert said in completed(file, ALONE)
+    assert re.search(said, completed(file, ALONE))
     assert_equal(tmp_path / "input", straight(ALONE))
     assert not list((tmp_path / "input").rglob("*.part"))
     assert not (tmp_path / "input" / "checkpoints" / "net").exists()

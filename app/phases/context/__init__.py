@@ -14,6 +14,7 @@ from app.data.transform import Transform
 from app.parallel.group import Group
 from app.parallel.watchdog import Watchdog
 from app.parallel.world import World
+from app.phases.context.stopping import Stopping
 from app.plan.plan import Plan
 from app.report.log import Log
 from app.report.timers import Timers
@@ -54,6 +55,7 @@ class Context:
     log: Log
     timers: Timers
     watchdog: Watchdog
+    stopping: Stopping
 
     @property
     def data(self) -> DataSet:

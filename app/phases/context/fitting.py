@@ -97,6 +97,7 @@ class Fit:
             context.timers,
             context.watchdog,
             built.masks,
+            context.stopping.asked,
         )
         self.samples = context.data.split.count("train")
         self.steps = steps_per_epoch(self.samples, phase.batch_size)
@@ -123,7 +124,8 @@ class Fit:
         self.close()
 
     def close(self) -> None:
-        """Give back what training took."""
+        """Give back what training took. Collective over: world."""
+        self.saving.close()
         close_sums(self.sums)
         self.pipeline.close()
 
@@ -152,13 +154,16 @@ class Fit:
         first = training.step
         for batch in self.how.read(training.epoch, first):
             context.watchdog.place(self.how.title, training.epoch, batch.step)
-            at = self._rate(batch.step)
+            at, step_begun = self._rate(batch.step), time.monotonic()
             result = self.step(batch, training.epoch, at)
             self.how.after_step(at, (training.epoch * self.steps + batch.step + 1) / (self.how.epochs * self.steps))
             self._say_first_step()
             training.step_losses.append(result.loss)
             training.step = batch.step + 1
             progress.update(training.epoch, batch.step, batch.size, result.loss)
+            context.stopping.took("step", time.monotonic() - step_begun)
+            if result.stop:
+                self._stop()
             self.saving.save_when_due(training.epoch * self.steps + training.step)
             self.timeline.step_done()
         samples_per_s = max(0, self.samples - first * phase.batch_size) / (time.monotonic() - begun)
@@ -167,6 +172,15 @@ class Fit:
         row |= {f"validation_{name}": value for name, value in self._validate().items()}
         better = training.finish_epoch(row)
         self._report(row, samples_per_s, better)
+
+    def _stop(self) -> None:
+        """Save the state after the step just done, and end the run. Collective over: world. Raises Stopped."""
+        training = self.training
+        with self.context.watchdog.operation("checkpoint before stopping"):
+            self.saving.save()
+        raise self.context.stopping.stopped(
+            f"the state of {self.how.title} at epoch {training.epoch + 1}, step {training.step}, is saved"
+        )
 
     def _compare_replicas(self) -> None:
         """Replicas hold the same bits, or the numbers of this run mean nothing. Collective over: world."""

@@ -2,22 +2,35 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from app.errors import ArtifactError, NumbersError
 from app.inputfile.phases import Trains
 from app.learning.training import Training
 from app.phases.context import Context
+from app.storage.background import Background
 from app.storage.checkpoints import Checkpoints, StoredCheckpoint
+from app.storage.tree import Tree
 
 
 class Saving:
-    """Writes and finds the checkpoints of one phase on one rank."""
+    """Writes and finds the checkpoints of one phase on one rank.
+
+    The state is copied, and a thread writes the copy while training goes on. Where [grid] memory bounds what a rank
+    holds there is no copy, and training waits.
+    """
 
     def __init__(self, context: Context, phase: Trains, training: Training, folder: Path) -> None:
         self._context, self._phase, self._training = context, phase, training
         self._checkpoints = Checkpoints(folder)
         self._saved = time.monotonic()
+        self._writer = Background()
+        self._unfinished: tuple[int, int] | None = None
+        self._copy: dict[str, torch.Tensor] = {}
+        self._warned = False
 
     def resume(self, loaded: Callable[[], None]) -> None:
         """Go on from the newest whole checkpoint, and then call `loaded`. Collective over: world."""
@@ -39,16 +52,39 @@ class Saving:
             context.log.info(f"goes on from its checkpoint at epoch {position[0] + 1}, step {position[1]}")
 
     def save_when_due(self, steps: int) -> None:
-        """Write a checkpoint when the phase says so; steps: done by now. Collective over: pipeline."""
+        """Begin a checkpoint when the phase says so; steps: done by now. Collective over: pipeline."""
         phase, context = self._phase, self._context
         if context.replica > 0:
             return
+        self._writer.check()
         due = bool(phase.checkpoint_steps) and steps % phase.checkpoint_steps == 0
         if not due and phase.checkpoint_minutes:
             due = self._late(60 * phase.checkpoint_minutes)
         if due:
-            self._write()
+            self._warn_of_slow_writing()
+            self._begin()
             self._saved = time.monotonic()
+
+    def save(self) -> None:
+        """Write a checkpoint, and wait for it. Collective over: pipeline."""
+        if self._context.replica == 0:
+            self._begin()
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until the checkpoint that was begun is whole. Collective over: pipeline."""
+        if self._unfinished is None:
+            return
+        place, self._unfinished = self._unfinished, None
+        seconds = self._writer.wait()
+        if seconds is not None:
+            self._context.stopping.took("save", seconds)
+        self._whole(place)
+
+    def close(self) -> None:
+        """Finish, and end the thread. Collective over: pipeline."""
+        self.finish()
+        self._writer.close()
 
     def _late(self, seconds: float) -> bool:
         """By the clock of the first stage."""
@@ -58,22 +94,45 @@ class Saving:
         with self._context.watchdog.operation("agreement whether a checkpoint is due"):
             return self._context.stage_group.bcast(late)
 
-    def _write(self) -> None:
-        context, training, grid = self._context, self._training, self._context.plan.grid
-        self._checkpoints.write(
-            training.tree(),
-            provenance=context.provenance_of(self._phase.name),
-            phase=self._phase.name,
+    def _begin(self) -> None:
+        self.finish()
+        training = self._training
+        self._unfinished = (training.epoch, training.step)
+        if self._context.plan.input.grid.memory is None:
+            self._writer.start(self._write_of(training.copy(self._copy)))
+        else:
+            self._write_of(training.tree())()
+
+    def _write_of(self, tree: Tree) -> Callable[[], object]:
+        context, phase, training = self._context, self._phase, self._training
+        return partial(
+            self._checkpoints.write,
+            tree,
+            provenance=context.provenance_of(phase.name),
+            phase=phase.name,
             epoch=training.epoch,
             step=training.step,
             part=context.stage,
-            parts=grid.stages,
+            parts=context.plan.grid.stages,
         )
-        if grid.stages > 1:
-            with context.watchdog.operation("checkpoint of the other stages"):
-                context.stage_group.barrier()
-            if context.speaks:
-                self._checkpoints.drop(training.epoch, training.step, grid.stages)
+
+    def _whole(self, place: tuple[int, int]) -> None:
+        """A set of parts is whole when all stages have written theirs."""
+        context, stages = self._context, self._context.plan.grid.stages
+        if stages == 1:
+            return
+        with context.watchdog.operation("checkpoint of the other stages"):
+            context.stage_group.barrier()
+        if context.speaks:
+            self._checkpoints.drop(*place, stages)
+
+    def _warn_of_slow_writing(self) -> None:
+        if self._writer.busy and not self._warned:
+            self._warned = True
+            self._context.log.warn(
+                f"{self._phase.name}: a checkpoint is due before the last one is written; training waits for the disk."
+                " What to try: more checkpoint_steps or checkpoint_minutes, or a faster file system."
+            )
 
     def _load_(self, stored: StoredCheckpoint) -> None:
         try:

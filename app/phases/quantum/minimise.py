@@ -34,6 +34,8 @@ def minimise(context: Context, asked: Asked) -> dict[str, float]:
     if works:
         descent.run()
     context.everyone.barrier_asleep()  # ranks that hold nothing leave their cores to those that do
+    if any(context.everyone.allgather(descent.stops)):
+        raise context.stopping.stopped(f"the state of {phase.name} at step {len(descent.energies)} is saved")
     seconds = time.monotonic() - begun
     found = context.everyone.bcast(descent.found() if context.speaks else None)
     numbers = {"energy": found.energy} | exact_value(context, asked)
@@ -67,6 +69,8 @@ class Descent:
         self.best = asked.values.copy()
         self.checkpoints = Checkpoints(context.folder.checkpoints(asked.phase.name))
         self.saved = time.monotonic()
+        self.stops = False
+        self.workers = context.everyone if asked.phase.gradient_by == "shift" else asked.group
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint. Collective over: world."""
@@ -92,14 +96,20 @@ class Descent:
             while len(self.energies) <= phase.steps:
                 number = len(self.energies)
                 context.watchdog.place(phase.name, 0, number)
+                begun = time.monotonic()
                 energy, slope = self.step(self.values.numpy(), number)
                 size = float(np.abs(slope).max())
+                context.stopping.took("step", time.monotonic() - begun)
                 self._note(energy, size)
                 progress.update(0, number, 1, energy)
                 if size <= phase.tolerance or number == phase.steps:
                     break
                 self.optimizer.step_([torch.from_numpy(slope)], phase.rate)
+                with context.watchdog.operation("agreement whether to stop"):
+                    self.stops = context.stopping.agreed(self.workers)
                 self._save_when_due(number + 1)
+                if self.stops:
+                    break
 
     def found(self) -> Found:
         """The curve, and the values of the lowest energy; of samples the last ones, as the lowest is a lucky one."""
@@ -122,7 +132,7 @@ class Descent:
         phase = self.asked.phase
         due = bool(phase.checkpoint_steps) and step % phase.checkpoint_steps == 0
         late = bool(phase.checkpoint_minutes) and time.monotonic() - self.saved >= 60 * phase.checkpoint_minutes
-        if not self.context.speaks or not (due or late):
+        if not self.context.speaks or not (due or late or self.stops):
             return
         tree: Tree = {
             "values": self.values.numpy(),
