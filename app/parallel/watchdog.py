@@ -37,7 +37,11 @@ class Operation:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         watchdog = self._watchdog
         watchdog.current = self._before
+        if error is not None:
+            watchdog.failed = watchdog.failed or self._now[0]
+            return
         watchdog.finished = self._now[0]
+        watchdog.failed = ""
         watchdog.count += 1
 
 
@@ -60,6 +64,7 @@ class Watchdog:
         """
         self.current: tuple[str, float] | None = None
         self.finished = "nothing"
+        self.failed = ""  # the operation that an error has just left
         self.count = 0
         self._place = ("start", 0, 0, time.monotonic())
         self._rank, self._size, self._host = rank, size, host
@@ -80,9 +85,18 @@ class Watchdog:
     def place(self, phase: str, epoch: int, step: int) -> None:
         """Note where this rank is in the run. Collective over: none."""
         self._place = (phase, epoch, step, time.monotonic())
+        self.failed = ""
 
     def where(self) -> str:
-        """The place as words, for failures.install_hooks. Collective over: none."""
+        """Place and operation as words, for failures.install_hooks; from any thread. Collective over: none."""
+        current, now = self.current, time.monotonic()
+        if current is not None:
+            return f'{self._placed()}, in "{current[0]}" for {now - current[1]:.1f} s'
+        if self.failed:
+            return f'{self._placed()}, in "{self.failed}"'
+        return self._placed() + (f', after "{self.finished}"' if self.count else "")
+
+    def _placed(self) -> str:
         phase, epoch, step, _ = self._place
         return f"phase {phase}, epoch {epoch}, step {step}"
 
@@ -159,7 +173,7 @@ class Watchdog:
             seconds=now - since,
             finished=self.finished,
             number=self.count,
-            place=self.where(),
+            place=self._placed(),
             place_seconds=now - self._place[3],
         )
 

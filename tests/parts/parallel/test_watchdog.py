@@ -1,6 +1,7 @@
 """Watchdogs of several ranks in one process: who is late, who is missing, and that the job is ended."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -92,6 +93,20 @@ def test_the_next_rank_reports_when_the_first_late_one_is_stopped(tmp_path):
     with second.dog.operation("all-reduce"):
         assert wait_for(second.aborted.is_set)
     second.dog.stop()
+
+
+def test_where_names_the_operation(tmp_path):
+    dog = Watchdog(0, 2, "host0", tmp_path / "watchdog", 0, print, print)
+    dog.place("net", 3, 12)
+    assert dog.where() == "phase net, epoch 3, step 12"
+    with dog.operation("all-reduce"):
+        assert re.fullmatch(r'phase net, epoch 3, step 12, in "all-reduce" for \d+\.\d s', dog.where())
+    assert dog.where() == 'phase net, epoch 3, step 12, after "all-reduce"'
+    with pytest.raises(ValueError), dog.operation("epoch"), dog.operation("broadcast"):
+        raise ValueError("bad luck")
+    assert dog.where() == 'phase net, epoch 3, step 12, in "broadcast"'
+    dog.place("net", 3, 13)
+    assert dog.where() == 'phase net, epoch 3, step 13, after "all-reduce"'
 
 
 def test_slow_but_not_late_is_left_alone(ranks):
