@@ -1,80 +1,118 @@
-"""kill -9 of one rank at random moments of a run, and a restart each time: nothing is lost.
+"""kill -9 of one rank in every kind of phase, at random moments and inside writing, and a restart each time.
 
-PHALANX_KILLS=20 asks for more moments than the few of an everyday test.
+PHALANX_KILLS=100 asks for more kills than the few of an everyday test.
 """
 
+import json
 import os
 import random
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 
 from tests.launch import ALONE, Job, completed
 from tests.runs import fragile, outcome
 
-KILLS = int(os.environ.get("PHALANX_KILLS", "6"))
+KILLS = int(os.environ.get("PHALANX_KILLS", "8"))
+PER_PHASE = 1 if KILLS <= 8 else 2  # kills in each phase of a life
 GONE_S = 10.0
-RANKS = 2
-OTHERS = (ALONE, 2, 3)
+SAME = (2, 1)
+OTHERS = ((ALONE, 1), (2, 1), (3, 1), (2, 2))  # ranks, stages
 SEED = 20
-SLEEP_S = 0.02  # of each microbatch: training takes about as long as the start
-EPOCHS = 10
+SLEEP_S = 0.01  # of each microbatch
+PLACES = (
+    *("within write of a checkpoint", "before rename of a checkpoint", "before remove of a checkpoint"),
+    *("within write of run.h5", "before rename of run.h5", "before rename of progress.json"),
+)
+STATE = re.compile(r"(\d+)-(\d+)(?:\.(\d+)of(\d+))?\.h5")
 
 
 class Life(NamedTuple):
-    """A run that is killed again and again: its input file, and on how many ranks it has run."""
+    """A run that is killed again and again: its input file, and on what grids it has run."""
 
     file: Path
-    ranks: list[int]
+    grids: list[tuple[int, int]]
 
     @property
     def folder(self) -> Path:
         return self.file.with_suffix("")
 
-    def newest(self) -> tuple[int, int]:
-        """Epoch and step of the newest checkpoint; (0, 0) where there is none."""
-        names = sorted(path.stem for path in (self.folder / "checkpoints" / "net").glob("??????-????????.h5"))
-        epoch, step = names[-1].split("-") if names else ("0", "0")
-        return int(epoch), int(step)
-
-    def trained(self) -> bool:
-        """Whether the phase that trains is noted as done."""
+    def done(self) -> list[str]:
+        """The phases that are noted as done."""
         progress = self.folder / "progress.json"
-        return progress.exists() and '"net": {' in progress.read_text().split('"input"')[0]
+        return list(json.loads(progress.read_text())["done"]) if progress.exists() else []
+
+    def newest(self, phase: str) -> tuple[int, int, int]:
+        """Stage, epoch and step that the phase can go on from; zeros where there is nothing."""
+        folder = self.folder / "checkpoints" / phase
+        stages = sorted(int(path.stem[6:]) for path in folder.glob("after-*.h5"))
+        stage = stages[-1] if stages else 0
+        whole = Counter[tuple[int, ...]]()
+        for path in (folder / str(stage + 1) if phase == "thin" else folder).glob("*.h5"):
+            if found := STATE.fullmatch(path.name):
+                epoch, step, _, parts = (int(word or 1) for word in found.groups())
+                whole[(epoch, step, parts)] += 1
+        places = sorted((epoch, step) for (epoch, step, parts), there in whole.items() if there == parts)
+        return (stage, *(places[-1] if places else (0, 0)))
 
 
-@pytest.mark.timeout(120 * max(KILLS, 6))
+class Killed(NamedTuple):
+    """Whether a rank was killed before the run's end, what was printed, and the last phase that had begun."""
+
+    hit: bool
+    text: str
+
+    @property
+    def phase(self) -> str:
+        begun = re.findall(r"info +(\w+): \w+ begins", self.text)
+        return begun[-1] if begun else "start"
+
+
+@pytest.mark.timeout(120 * max(KILLS, 8))
 def test_nothing_is_lost(tmp_path):
     chance = random.Random(SEED)
     straight, lasts_s = undisturbed(tmp_path)
     lives: list[Life] = []
-    kills = 0
-    while kills < KILLS:
+    kills: Counter[str] = Counter()
+    while kills.total() < KILLS:
         same = len(lives) % 2 == 0
-        life = Life(fragile.write(new_folder(tmp_path, len(lives)), SLEEP_S, epochs=EPOCHS), [])
+        life = Life(fragile.write_every_kind(new_folder(tmp_path, len(lives)), SLEEP_S), [])
         lives.append(life)
-        ended = False
-        while kills < KILLS and not ended:
-            ranks = RANKS if same else chance.choice(OTHERS)
-            ended = not killed(life, ranks, chance.randrange(max(ranks, 1)), chance.uniform(0.0, lasts_s))
-            kills += not ended
+        for phase in [phase for phase in fragile.EVERY_KIND for _ in range(PER_PHASE)]:
+            if kills.total() < KILLS:
+                grid = SAME if same else chance.choice(OTHERS)
+                killed = kill_in(life, grid, phase, lasts_s[phase], chance)
+                kills[killed.phase] += killed.hit
     for life in lives:
-        completed(life.file, RANKS)
-        life.ranks.append(RANKS)
+        life.grids.append(SAME)
+        completed(life.file, *on(SAME))
         assert_nothing_lost(life, straight)
-    print(f"{kills} kills over {[life.ranks for life in lives]} ranks; an undisturbed run takes {lasts_s:.1f} s")
+    print(f"{kills.total()} kills {dict(kills)}; lives on (ranks, stages) {[life.grids for life in lives]}")
 
 
-def undisturbed(folder: Path) -> tuple[Path, float]:
-    """The run folder of a run that nothing stops, and how long it takes."""
-    file = fragile.write(new_folder(folder, "straight"), SLEEP_S, epochs=EPOCHS)
-    begun = time.monotonic()
-    completed(file, RANKS)
-    return file.with_suffix(""), time.monotonic() - begun
+def on(grid: tuple[int, int]) -> tuple[int, str, str]:
+    """Ranks and settings of a launch."""
+    return grid[0], f"grid.stages={grid[1]}", "run.measure=0"
+
+
+def undisturbed(folder: Path) -> tuple[Path, dict[str, float]]:
+    """The run folder of a run that nothing stops, and how long its phases take."""
+    file = fragile.write_every_kind(new_folder(folder, "straight"), SLEEP_S)
+    begun = []
+    with Job(file, *on(SAME)) as job:
+        for phase in (*fragile.EVERY_KIND, "test"):
+            assert job.until(f"{phase}: .* begins"), job.text()
+            begun.append(time.monotonic())
+        ended = job.wait()
+    assert ended.code == 0, ended.text
+    lengths = (after - before for before, after in zip(begun, begun[1:], strict=False))
+    return file.with_suffix(""), dict(zip(fragile.EVERY_KIND, lengths, strict=True))
 
 
 def new_folder(parent: Path, name: object) -> Path:
@@ -83,37 +121,83 @@ def new_folder(parent: Path, name: object) -> Path:
     return folder
 
 
-def killed(life: Life, ranks: int, rank: int, after_s: float) -> bool:
-    """Start or go on, and kill a rank after so many seconds; False when the run came to its end before."""
-    place, trained = life.newest(), life.trained()
-    life.ranks.append(ranks)
-    with Job(life.file, ranks) as job:
-        time.sleep(after_s)
+def kill_in(life: Life, grid: tuple[int, int], phase: str, lasts_s: float, chance: random.Random) -> Killed:
+    """Start or go on, and kill a rank: some seconds after the phase begins, or where it writes a file."""
+    life.grids.append(grid)
+    done = life.done()
+    places = {name: life.newest(name) for name in fragile.EVERY_KIND}
+    if chance.random() < 0.5:
+        killed = killed_after(life, grid, phase, chance.uniform(0.0, lasts_s), chance.randrange(max(grid[0], 1)))
+    else:
+        place, count = chance.choice(PLACES), chance.randint(1, 4)
+        killed = killed_at(life, grid, place, count, chance.choice([0.0, 0.001, 0.003]))
+    assert_goes_on(killed.text, done, places)
+    return killed
+
+
+def killed_after(life: Life, grid: tuple[int, int], phase: str, after_s: float, rank: int) -> Killed:
+    """kill -9 from outside."""
+    with Job(life.file, *on(grid)) as job:
+        there = job.until(f"{phase}: (.* begins|done on an earlier start)")
+        time.sleep(after_s if there else 0.0)
         hit = job.kill(rank)
         assert job.seconds_to_be_gone() <= GONE_S
         ended = job.wait()
-        if not hit:
-            assert ended.code == 0, ended.text
-        assert_goes_on(ended.text, place, trained)
-    return hit
+    if not hit:
+        assert ended.code == 0, ended.text
+    return Killed(hit and ended.code != 0, ended.text)
 
 
-def assert_goes_on(text: str, place: tuple[int, int], trained: bool) -> None:
-    """As far as the run came, it went on from the newest checkpoint of before, and not from the beginning."""
-    if trained:
-        assert "net: train begins" not in text
-    found = re.search(r"goes on from its checkpoint at epoch (\d+), step (\d+)", text)
-    if found:
-        assert (int(found[1]) - 1, int(found[2])) == place
-    elif re.search(r"net epoch \d", text):
-        assert place == (0, 0)
-    assert "passed over" not in text
+def killed_at(life: Life, grid: tuple[int, int], place: str, count: int, delay_s: float) -> Killed:
+    """kill -9 of rank 0 at the place in its own code, or some ms after it."""
+    fragile.kill(life.file.parent, 0, place, count, delay_s if place.startswith("within") else 0.0)
+    with Job(life.file, *on(grid)) as job:
+        ended = job.wait()
+    fragile.spare(life.file.parent)
+    assert ended.code in (0, fragile.KILLED, -9), ended.text
+    return Killed(ended.code != 0, ended.text)
+
+
+def assert_goes_on(text: str, done: list[str], places: dict[str, tuple[int, int, int]]) -> None:
+    """As far as the run came, no phase was done twice, and each went on from the newest state of before."""
+    for warned in re.findall("passed over.*", text):
+        assert "it was never finished" in warned
+    for phase in done:
+        assert f"{phase}: {fragile.EVERY_KIND.get(phase, 'evaluate')} begins" not in text
+    pieces = re.split(r"info +(\w+): \w+ begins\n", text)[1:]
+    for number, (phase, said) in enumerate(zip(pieces[::2], pieces[1::2], strict=True)):
+        stage, epoch, step = places.get(phase, (0, 0, 0)) if number == 0 else (0, 0, 0)
+        worked = number < len(pieces) // 2 - 1 or re.search(rf"{phase}( round .*)? (epoch|step) \d", said)
+        after = re.search(rf"{phase}: goes on after stage (\d+) of", said)
+        found = re.search(r"goes on from its checkpoint at (?:epoch (\d+), )?step (\d+)", said)
+        if after or worked:
+            assert int(after[1] if after else 0) == stage, text
+        if found or worked:
+            assert (int(found[1] or 1) - 1 if found else 0, int(found[2]) if found else 0) == (epoch, step), text
 
 
 def assert_nothing_lost(life: Life, straight: Path) -> None:
-    """The numbers of the undisturbed run; to the last bit where no start had another number of ranks."""
-    if set(life.ranks) == {RANKS}:
+    """The numbers of the undisturbed run; to the last bit where no start was on another grid."""
+    if set(life.grids) == {SAME}:
         outcome.assert_same_run(life.folder, straight)
+        outcome.assert_same_run(life.folder, straight, "student")
+        outcome.assert_same_bits(outcome.weights(life.folder, "thin"), outcome.weights(straight, "thin"))
         outcome.assert_same_bits(outcome.metrics(life.folder), outcome.metrics(straight))
-    np.testing.assert_allclose(outcome.losses(life.folder), outcome.losses(straight), rtol=1e-4)
+        outcome.assert_same_bits(ground(life.folder), ground(straight))
+    for phase in ("net", "student"):
+        one, other = outcome.losses(life.folder, phase), outcome.losses(straight, phase)
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+    np.testing.assert_allclose(outcome.metrics(life.folder)["loss"], outcome.metrics(straight)["loss"], rtol=1e-3)
+    thin, other_thin = outcome.weights(life.folder, "thin"), outcome.weights(straight, "thin")
+    assert {name: one.shape for name, one in thin.items()} == {name: one.shape for name, one in other_thin.items()}
+    for name, array in ground(straight).items():
+        np.testing.assert_allclose(ground(life.folder)[name], array, rtol=1e-6, atol=1e-8)
     assert not list(life.folder.rglob("*.part"))
+    assert not any(path.is_file() for path in (life.folder / "checkpoints").rglob("*"))
+
+
+def ground(folder: Path) -> dict[str, np.ndarray]:
+    """What the quantum phase found: parameters, and energies and gradients by step."""
+    with h5py.File(folder / "run.h5") as file:
+        found = file["phases/ground"]
+        return {"values": found["values"][:], **outcome.numbers(found["steps"])}

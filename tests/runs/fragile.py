@@ -11,8 +11,10 @@ KILLED = 137  # exit code of mpirun, and of a shell, for a process that died by 
 OWN = """
 import json
 import os
+import re
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -30,16 +32,25 @@ def reached(place):
     if PLACE.get("rank") == RANK and PLACE["place"] == place:
         SEEN[place] = SEEN.get(place, 0) + 1
         if SEEN[place] == PLACE["count"]:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+            threading.Timer(PLACE["delay_s"], die).start() if PLACE["delay_s"] else die()
+
+
+def named(path):
+    found = path.parent.name == "net" or re.match("[0-9]{6}-[0-9]{8}", path.name)
+    return "a checkpoint" if found else path.name
 
 
 def audit(event, arguments):
     if event in ("os.rename", "os.remove"):
         path = Path(os.fsdecode(arguments[1] if event == "os.rename" else arguments[0]))
-        reached("before %s of %s" % (event[3:], "a checkpoint" if path.parent.name == "net" else path.name))
+        reached("before %s of %s" % (event[3:], named(path)))
+    if event == "open" and isinstance(arguments[0], str) and arguments[0].endswith(".part"):
+        path = Path(arguments[0])
+        reached("within write of %s" % named(path.with_name(path.name[1:].rsplit(".", 2)[0])))
 
 
-if PLACE.get("place", "").startswith("before") and not LOADED:
+if PLACE.get("place", "").startswith(("before", "within")) and not LOADED:
     sys.addaudithook(audit)
 
 
@@ -64,6 +75,12 @@ def network(sample_shape, outputs, sleep_s):
         Fragile(sleep_s), nn.Linear(sample_shape[0], 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3),
         nn.Linear(16, outputs),
     )
+
+
+def circuit():  # a file of the user's own in a quantum phase: there too ranks are killed at a place
+    from app.plan.circuits.templates import strongly_entangling
+
+    return strongly_entangling(8, 3)
 """
 
 
@@ -78,13 +95,40 @@ def write(folder: Path, sleep_s: float = 0.0, **train: Any) -> Path:
     )
 
 
-def kill(folder: Path, rank: int, place: str, count: int) -> None:
+EVERY_KIND = {"net": "train", "thin": "prune", "student": "distill", "ground": "quantum"}  # phases that are resumed
+
+
+def write_every_kind(folder: Path, sleep_s: float) -> Path:
+    """An input file of phases of every kind, each with checkpoints: train, prune (penalty, cut, fine-tuning, twice),
+    distill, minimise, and an evaluation of the student.
+    """
+    own = {"kind": "own.py:network", "options": {"sleep_s": sleep_s}}
+    trains = {"batch_size": 20, "microbatch_size": 6, "checkpoint_steps": 2}
+    thin = {"kind": "prune", "name": "thin", "network": "net", "method": "sparsity", "penalty": "growing"}
+    thin |= {"penalty_epochs": 1, "remove": 0.6, "rounds": 2, "round_to": 1, "epochs": 1, "optimizer": "sgd"}
+    student = {"kind": "distill", "name": "student", "teacher": "thin", "student": own, "epochs": 4, "rate": 0.01}
+    ground = {"kind": "quantum", "name": "ground", "task": "minimise", "circuit": {"function": "own.py:circuit"}}
+    ground |= {"observable": {"model": "ising", "qubits": 8, "periodic": True}, "start": "random", "tolerance": 0.0}
+    ground |= {"rate": 0.05, "steps": 30, "checkpoint_steps": 2, "save_state": True}
+    inputs = made.features(6)
+    made.write_data(folder / "data.h5", inputs, made.labels(inputs))
+    (folder / "own.py").write_text(OWN)
+    return made.write_input(
+        folder / "input.toml",
+        own,
+        {"epochs": 4, "checkpoint_steps": 2},
+        {"file": "data.h5"},
+        after=[thin | trains | {"rate": 0.02}, student | trains, ground],
+    )
+
+
+def kill(folder: Path, rank: int, place: str, count: int, delay_s: float = 0.0) -> None:
     """Jobs started from now on lose this rank when it is at the place for the `count`th time.
 
     Places: training, validation and evaluation (forward passes of one microbatch), and "before rename of NAME", "before
-    remove of NAME", where NAME is a file's, or "a checkpoint".
+    remove of NAME", "within write of NAME", where NAME is a file's, or "a checkpoint". delay_s: from there on.
     """
-    (folder / "kill.json").write_text(json.dumps({"rank": rank, "place": place, "count": count}))
+    (folder / "kill.json").write_text(json.dumps({"rank": rank, "place": place, "count": count, "delay_s": delay_s}))
 
 
 def spare(folder: Path) -> None:
