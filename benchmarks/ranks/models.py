@@ -11,7 +11,7 @@ from torch import nn
 
 from app.data.batches import Batch, Microbatch
 from app.learning.losses import loss
-from app.learning.optimizers import OptimizerOptions, make
+from app.learning.optimizers import Optimizer, OptimizerOptions, make
 from app.learning.pipeline import Arrangement, Pipeline
 from app.learning.randomness import LayerRandomness
 from app.learning.step import Sums, TrainStep
@@ -87,8 +87,21 @@ def data(case: Case, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(case.batch, *case.sample), torch.randint(0, 10, (case.batch,))
 
 
+class Trainer(NamedTuple):
+    """A step as the trainer plays it, and what it moves."""
+
+    step: Callable[[], object]
+    network: nn.Sequential
+    optimizer: Optimizer
+
+
 def training_step(case: Case, engine: GradientSum, rank: int, ranks: int) -> Callable[[], object]:
     """A step as the trainer plays it: one microbatch a rank, watchdog and timers included."""
+    return trainer(case, engine, rank, ranks, "sgd").step
+
+
+def trainer(case: Case, engine: GradientSum, rank: int, ranks: int, optimizer_name: str) -> Trainer:
+    """The same, with any optimizer."""
     torch.manual_seed(7)
     network = case.build()
     assert isinstance(network, nn.Sequential)
@@ -103,9 +116,10 @@ def training_step(case: Case, engine: GradientSum, rank: int, ranks: int) -> Cal
         inbox=None,
         timers=timers,
     )
+    optimizer = make(optimizer_name, list(network.named_parameters()), OptimizerOptions(momentum=MOMENTUM))
     step = TrainStep(
         pipeline,
-        make("sgd", list(network.named_parameters()), OptimizerOptions(momentum=MOMENTUM)),
+        optimizer,
         Sums({0: engine}, (), None),
         LayerRandomness(network, 7, "benchmark"),
         None,
@@ -115,4 +129,4 @@ def training_step(case: Case, engine: GradientSum, rank: int, ranks: int) -> Cal
     inputs, targets = data(case, rank)
     microbatch = Microbatch(rank, len(inputs), inputs, targets, np.arange(len(inputs)))
     batch = Batch(0, case.batch * ranks, (microbatch,))
-    return lambda: step(batch, 0, RATE)
+    return Trainer(lambda: step(batch, 0, RATE), network, optimizer)

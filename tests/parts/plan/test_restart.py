@@ -4,7 +4,7 @@ import pytest
 
 from app.inputfile import read_input
 from app.inputfile.resolved import resolved_dict, resolved_text
-from app.plan.restart import differences
+from app.plan.restart import differences, other_code
 
 TEXT = """
 [run]
@@ -57,3 +57,12 @@ def test_what_is_computed_may_not(setting):
 def test_a_resolved_cut_reads_back():
     given = read_input(TEXT, "job.toml", ['grid.cut=["output"]', 'grid.memory="3 MiB"', "grid.schedule=gpipe"])
     assert read_input(resolved_text(given), "resolved.toml") == given
+
+
+def test_other_code_is_told_by_name():
+    before = {"phalanx": "0.1.0", "torch": "2.13.0", "own.py": "aa"}
+    assert other_code(before, {"phalanx": "0.1.0", "torch": "2.14.0", "own.py": "aa"}) == [
+        "torch: was 2.13.0, is 2.14.0"
+    ]
+    assert other_code({}, before) == [], "a run of before versions were kept"
+    assert other_code(before, {}) == []
