@@ -15,7 +15,7 @@ from app.errors import ArtifactError
 from app.storage import atomic_write, header
 from app.storage.checked_file import open_checked
 from app.storage.image import Image
-from app.storage.tree import Keep, Tree, read_tree
+from app.storage.tree import Keep, Tree, check_tree, read_tree
 
 _ATTRIBUTES = ("creator", "version", "kind", "input", "run_id", "phase", "written")
 _BLOCK = 1 << 20
@@ -78,11 +78,8 @@ def read(path: Path, *, kind: str, keep: Keep | None = None) -> StoredTree:
     out takes no memory. Collective over: none. Raises ArtifactError: missing, truncated, damaged, not Phalanx, another
     kind, newer format.
     """
-    with opened(path, kind=kind) as (root, found):
-        try:
-            return StoredTree(read_tree(root, keep), found)
-        except (ValueError, OSError, KeyError, RuntimeError, TypeError) as error:
-            raise ArtifactError(f"{path}: its checksum is right, but Phalanx did not write it so: {error}") from error
+    with _opened(path, kind) as (root, found), _as_written(path):
+        return StoredTree(read_tree(root, keep), found)
 
 
 def stored_checksum(path: Path) -> str:
@@ -97,7 +94,16 @@ def stored_checksum(path: Path) -> str:
 
 @contextlib.contextmanager
 def opened(path: Path, *, kind: str | None = None) -> Iterator[tuple[Any, Header]]:
-    """The h5py root group and the header of a checked file, read-only."""
+    """The h5py root group and the header of a checked file, read-only, in which nothing leads to another file."""
+    with _opened(path, kind) as (root, found):
+        # A stranger can compute a checksum too.
+        with _as_written(path):
+            check_tree(root)
+        yield root, found
+
+
+@contextlib.contextmanager
+def _opened(path: Path, kind: str | None) -> Iterator[tuple[Any, Header]]:
     with open_checked(path) as (content, block):
         if kind is not None and block.kind != kind:
             raise ArtifactError(
@@ -111,6 +117,14 @@ def opened(path: Path, *, kind: str | None = None) -> Iterator[tuple[Any, Header
             raise ArtifactError(f"{path}: its checksum is right, but HDF5 cannot open it: {error}") from error
         with file:
             yield file, _stored_header(path, file, block)
+
+
+@contextlib.contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError, KeyError, RuntimeError, TypeError) as error:
+        raise ArtifactError(f"{path}: its checksum is right, but Phalanx did not write it so: {error}") from error
 
 
 class _Sink:

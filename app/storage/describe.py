@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,26 +17,40 @@ from app.storage.tree import unescape
 _INPUT_LINES = 12
 _ROWS_SHOWN = 60
 _FACTS_SHOWN = 40
+_DEEPEST = 64
+_LONGEST_LINE = 400  # a name may have 64 KiB
 _SIGNATURE_PLACES = (0, *(512 << power for power in range(12)))
 
 
 def describe(path: Path) -> list[str]:
-    """Lines about any HDF5 file, Phalanx's or not. Collective over: none.
+    """Lines about any HDF5 file, Phalanx's or not, found by a process of its own. Collective over: none.
 
-    Raises ArtifactError: missing, truncated, damaged, newer than this program, no HDF5 at all.
+    Raises ArtifactError: missing, truncated, damaged, newer than this program, no HDF5 at all; DataError: HDF5 cannot
+    even look at it.
     """
-    path = Path(path)
+    from app.storage.header_walk import described
+
+    return described(Path(path))
+
+
+def describe_here(path: Path) -> list[str]:
+    """`describe` in this process, which a damaged file may end."""
     start, size = _start(path)
     try:
         if start.startswith(b"PHALANX\n"):
             with artifact_file.opened(path) as (file, found):
-                return [escaped(line) for line in _ours(path, file, found)]
+                return [_printable(line) for line in _ours(path, file, found)]
         if _is_hdf5(path):
-            return [escaped(line) for line in _strangers(path, size)]
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            return [_printable(line) for line in _strangers(path, size)]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ArtifactError(f"{path}: HDF5 cannot read it: {error}") from error
     why = f"it begins with {start[:8]!r}" if start else "it is empty"
     raise ArtifactError(f"{path}: is not an HDF5 file: {why}. What to try: name a file of a run folder, or of data.")
+
+
+def _printable(line: str) -> str:
+    text = escaped(line)
+    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 3]}..."
 
 
 def _start(path: Path) -> tuple[bytes, int]:
@@ -162,10 +177,16 @@ def _strangers(path: Path, size: int) -> list[str]:
     import h5py
 
     with h5py.File(path, "r", locking="best-effort") as file:
-        found = _datasets(file)
+        links: list[str] = []
+        found = _datasets(file, links=links)
         facts = {"file": f"{path} ({size_text(size)})", "kind": "HDF5, not written by Phalanx"}
-        facts |= {name: _attribute(value) for name, value in list(file.attrs.items())[:_FACTS_SHOWN]}
-        return [*_aligned(facts), *_table(found, chunks=True), *_hints(found)]
+        facts |= {name: _attribute(file.attrs[name]) for name in itertools.islice(file.attrs, _FACTS_SHOWN)}
+        return [*_aligned(facts), *_table(found, chunks=True), *_links(links), *_hints(found)]
+
+
+def _links(found: list[str]) -> list[str]:
+    more = [f"... and {len(found) - _ROWS_SHOWN} more links"] if len(found) > _ROWS_SHOWN else []
+    return ["", "links, not followed:", *(f"  {line}" for line in found[:_ROWS_SHOWN]), *more] if found else []
 
 
 def _attribute(value: Any) -> str:
@@ -192,14 +213,24 @@ def _hints(found: Sequence[tuple[str, Any]]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _datasets(group: Any, prefix: str = "", seen: set[int] | None = None) -> list[tuple[str, Any]]:
-    """Every dataset below a group with its path, in stored order, each group once; no links to elsewhere."""
+def _datasets(
+    group: Any, prefix: str = "", seen: set[int] | None = None, links: list[str] | None = None
+) -> list[tuple[str, Any]]:
+    """Every dataset below a group with its path, in stored order, each group once; other links are noted, not followed.
+
+    Raises ValueError.
+    """
     from h5py import Dataset, Group, h5o
 
     seen = set() if seen is None else seen
+    if prefix.count("/") > _DEEPEST:
+        raise ValueError(f"groups more than {_DEEPEST} deep")
     found: list[tuple[str, Any]] = []
     for name in group:
-        if type(group.get(name, getlink=True)).__name__ != "HardLink":
+        link = group.get(name, getlink=True)
+        if type(link).__name__ != "HardLink":
+            if links is not None:
+                links.append(f"{prefix}{name} -> {_target(link)}")
             continue
         thing = group[name]
         if isinstance(thing, Dataset):
@@ -208,8 +239,13 @@ def _datasets(group: Any, prefix: str = "", seen: set[int] | None = None) -> lis
             address = h5o.get_info(thing.id).addr
             if address not in seen:
                 seen.add(address)
-                found += _datasets(thing, f"{prefix}{name}/", seen)
+                found += _datasets(thing, f"{prefix}{name}/", seen, links)
     return found
+
+
+def _target(link: Any) -> str:
+    other = getattr(link, "filename", None)
+    return f"{link.path} in the file {other}" if other else str(getattr(link, "path", "of an unknown type"))
 
 
 def _table(found: Sequence[tuple[str, Any]], *, chunks: bool) -> list[str]:
@@ -239,6 +275,8 @@ def _cells(place: str, dataset: Any, chunks: bool) -> list[str]:
 def _layout(dataset: Any) -> str:
     if dataset.is_virtual:
         return "virtual"
+    if dataset.external:
+        return "in other files"
     return " x ".join(map(str, dataset.chunks)) if dataset.chunks else "-"
 
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from app.errors import DataError
+from app.storage.untrusted import Place, check_storage, reach, sources
 
 LISTED = 8  # dataset names shown in a message
 SEARCHED = 2000  # objects of a file looked at for names near to the one asked for
@@ -52,24 +53,26 @@ def open_problem(file: Path, error: Exception) -> str:
 
 
 def find_dataset(file: Path, handle: h5py.File, name: str, cache_bytes: int) -> h5py.Dataset:
-    """The dataset `name`, checked to hold samples of numbers along axis 0. Raises DataError."""
+    """The dataset `name`, checked to hold samples of numbers along axis 0, in this file. Raises DataError."""
     try:
-        found = handle.get(name) if name.strip("/") else handle
-        if found is None:
+        place = reach(file, handle, name)
+        if place is None:
             raise DataError(f"{file}: has no dataset '{name}'{near_names(handle, name)}.")
-        if isinstance(found, h5py.Dataset):
-            check_samples(file, found, name)
-            check_filters(file, found, name)
-            check_sources(file, found, name)
-            return with_cache(handle, found, cache_bytes)
+        found = place.open()
+        if isinstance(found, h5py.h5d.DatasetID):
+            dataset = h5py.Dataset(found)
+            check_samples(file, dataset, name)
+            check_storage(file, dataset, name)
+            check_filters(file, dataset, name)
+            for _ in sources(file, dataset, name):  # HDF5 would silently deliver fill values for missing ones
+                pass
+            return with_cache(place, dataset, cache_bytes)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{file}: '{name}' cannot be opened ({why(error)}); it is damaged, or a link to what is not there."
-        ) from error
+        raise DataError(f"{file}: '{name}' cannot be opened ({why(error)}); it is damaged.") from error
     raise DataError(f"{file}: '{name}' is a group, expected a dataset{near_names(handle, name)}.")
 
 
-def with_cache(handle: h5py.File, dataset: h5py.Dataset, cache_bytes: int) -> h5py.Dataset:
+def with_cache(place: Place, dataset: h5py.Dataset, cache_bytes: int) -> h5py.Dataset:
     """The same dataset with its own chunk cache: HDF5 shares open files, and with them their setting."""
     if dataset.chunks is None:
         return dataset
@@ -77,7 +80,7 @@ def with_cache(handle: h5py.File, dataset: h5py.Dataset, cache_bytes: int) -> h5
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     slots = 100 * max(1, cache_bytes // max(1, chunk_bytes)) | 1
     access.set_chunk_cache(min(slots, 1_000_003), cache_bytes, 0.75)
-    return h5py.Dataset(h5py.h5d.open(handle.id, dataset.name.encode(), access))
+    return h5py.Dataset(h5py.h5d.open(place.group, place.name, access))
 
 
 def check_samples(file: Path, dataset: h5py.Dataset, name: str) -> None:
@@ -119,15 +122,6 @@ def check_filters(file: Path, dataset: h5py.Dataset, name: str) -> None:
                 f"{file}: '{name}' is compressed with HDF5 filter {code} ({known}), which is not installed here; "
                 "try `pip install hdf5plugin`, or write the file again with gzip."
             )
-
-
-def check_sources(file: Path, dataset: h5py.Dataset, name: str) -> None:
-    """Refuse a virtual dataset with missing files: HDF5 would silently deliver fill values."""
-    if not dataset.is_virtual:
-        return
-    for source in {item.file_name for item in dataset.virtual_sources()} - {"."}:
-        if "%" not in source and not (file.parent / source).exists() and not Path(source).exists():
-            raise DataError(f"{file}: the virtual dataset '{name}' takes rows from {source}, which is not there.")
 
 
 def near_names(handle: h5py.File, name: str) -> str:

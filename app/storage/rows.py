@@ -12,12 +12,13 @@ import h5py
 import numpy as np
 
 from app.errors import DataError
+from app.report.log import escaped
 from app.storage.opening import find_dataset, open_file, why
+from app.storage.untrusted import DEFLATE, SHUFFLE, WrongSize, check_inflated, chunk_places, inflated, wrong_size
 
 CACHE_BYTES = 16 * 2**20
 CONTIGUOUS_BYTES = 2**20  # a block of a dataset without chunks
 MANY_CHUNKS = 100_000  # counting the chunks of larger files would take seconds
-DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 PLAIN_PIPELINES = ((), (DEFLATE,), (SHUFFLE, DEFLATE))
 
 
@@ -40,6 +41,8 @@ class Rows:
         self.block_rows = dataset.chunks[0] if self.chunked else max(1, CONTIGUOUS_BYTES // max(1, self.row_bytes))
         self.note = " ".join(filter(None, (cut_note(file, name, dataset), missing_note(file, name, dataset)))) or None
         self._pipeline = plain_pipeline(dataset, self.dtype)
+        self._filters = filters(dataset)
+        self._foreseen: set[tuple[int, ...]] = set()  # chunks that HDF5 may undo
         self._descriptor: int = handle.id.get_vfd_handle()
         self._size = os.fstat(self._descriptor).st_size
         self._space = dataset.id.get_space()
@@ -74,8 +77,28 @@ class Rows:
 
     def _slab_into(self, start: int, out: np.ndarray) -> None:
         """Read rows through HDF5; h5py's read_direct does the same with 100 us of Python a call."""
+        if self._filters:
+            self._foresee(start, start + len(out))
         self._space.select_hyperslab((start,) + (0,) * len(self.shape), out.shape)
         self._dataset.id.read(h5py.h5s.create_simple(out.shape), self._space, out, self._memory_type)
+
+    def _foresee(self, start: int, stop: int) -> None:
+        """Look at each chunk once before HDF5 undoes it, into whatever size: into more memory, or into too little."""
+        shape, chunks = self._dataset.shape, self._dataset.chunks
+        size = int(np.prod(chunks, dtype=np.int64)) * self._dataset.id.get_type().get_size()
+        for place in chunk_places(shape, chunks, start, stop):
+            if place in self._foreseen:
+                continue
+            found = self._dataset.id.get_chunk_info_by_coord(place)
+            if found.byte_offset is not None:
+                whole = all(at + c <= n for at, c, n in zip(place, chunks, shape, strict=True))
+                wrong = wrong_size(found.size, found.filter_mask, self._filters, size, whole)
+                if wrong:
+                    raise WrongSize(f"a chunk {wrong}")
+                if DEFLATE in self._filters:
+                    mask, stored = self._dataset.id.read_direct_chunk(place)
+                    check_inflated(stored, self._filters, mask, size)
+            self._foreseen.add(place)
 
     def _whole_chunks_into(self, start: int, out: np.ndarray) -> int:
         """Read the leading whole chunks past HDF5's filters; the number of rows done, the rest is HDF5's."""
@@ -102,7 +125,9 @@ class Rows:
             mask, stored = self._dataset.id.read_direct_chunk(offsets)
             if mask != 0:
                 return False
-            plain = np.frombuffer(zlib.decompress(stored, bufsize=len(out)), np.uint8)
+            plain = np.frombuffer(inflated(stored, len(out)), np.uint8)
+        except WrongSize:
+            raise
         except (OSError, RuntimeError, ValueError, KeyError, zlib.error):
             return False
         if len(plain) != len(out):
@@ -118,13 +143,19 @@ def open_rows(file: Path, dataset: str, *, cache_bytes: int = CACHE_BYTES) -> Ro
     """Open one dataset of one file for reading; `cache_bytes` bounds HDF5's cache of undone chunks for it.
 
     Collective over: none. Raises DataError: no such file, not HDF5, truncated, no such dataset (nearest names), a
-    group, empty, a scalar, not numbers, a filter that is not installed, a virtual dataset whose sources are missing.
+    group, empty, a scalar, not numbers, a filter that is not installed, a virtual dataset whose sources are missing or
+    elsewhere, links and values in other files, sizes beyond the file's or the caps of storage.untrusted. A file of a
+    stranger may crash HDF5 all the same: header_walk.check_data finds that first, in another process.
     """
-    handle = open_file(Path(file))
+    handle = None
     try:
+        handle = open_file(Path(file))
         return Rows(Path(file), dataset, handle, find_dataset(Path(file), handle, dataset, cache_bytes))
-    except BaseException:
-        handle.close()
+    except BaseException as error:
+        if handle is not None:
+            handle.close()
+        if isinstance(error, DataError):  # names in a file may move the cursor
+            raise DataError(*map(escaped, error.problems)) from error.__cause__
         raise
 
 

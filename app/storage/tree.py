@@ -63,6 +63,16 @@ def read_tree(group: Any, keep: Keep | None = None) -> Tree:
     return _Reader().read_dict(h5g.open(group.id, b"."), (), 0, keep)
 
 
+def check_tree(group: Any) -> None:
+    """Walk the headers below an h5py group and read no values. Raises ValueError for what `lay_out_tree` does not make.
+
+    So no link, layout or type in it leads to another file.
+    """
+    from h5py import h5g
+
+    _Reader().look(h5g.open(group.id, b"."), (), 0)
+
+
 def merged(tree: Tree, changes: Tree) -> Tree:
     """A new tree: `changes` over `tree`; new keys come last, arrays are shared."""
     result: Tree = {key: merged(value, {}) if isinstance(value, dict) else value for key, value in tree.items()}
@@ -224,6 +234,14 @@ class _Reader:
             self.seen.add(link.u)
             yield name, self.h5o.open(group, raw)
 
+    def look(self, group: Any, place: Place, depth: int) -> None:
+        for name, thing in self.members(group, place, depth):
+            where = (*place, unescape(name))
+            if isinstance(thing, self.h5g.GroupID):
+                self.look(thing, where, depth + 1)
+            else:
+                self.stored(self.dataset(thing, where), where)
+
     def is_dict(self, thing: Any) -> bool:
         return isinstance(thing, self.h5g.GroupID) and self.marked(thing, b"type") != "list"
 
@@ -232,14 +250,20 @@ class _Reader:
             return self.read_dict(thing, place, depth + 1, keep)
         if isinstance(thing, self.h5g.GroupID):
             return self.read_list(thing, place, depth + 1)
-        if not isinstance(thing, self.h5d.DatasetID):
-            raise ValueError(f"{shown(place)}: neither a group nor a dataset")
-        if thing.get_space().get_simple_extent_type() == self.h5s.NULL:
+        if self.dataset(thing, place).get_space().get_simple_extent_type() == self.h5s.NULL:
             return None
         kind, torch_dtype = self.marked(thing, b"type"), self.marked(thing, b"torch_dtype")
         return decoded(self.array(thing, place), kind, torch_dtype, shown(place))
 
-    def array(self, dataset: Any, place: Place) -> np.ndarray:
+    def dataset(self, thing: Any, place: Place) -> Any:
+        if not isinstance(thing, self.h5d.DatasetID):
+            raise ValueError(f"{shown(place)}: neither a group nor a dataset")
+        return thing
+
+    def stored(self, dataset: Any, place: Place) -> tuple[tuple[int, ...], np.dtype]:
+        """The shape and type of values that are stored here, all of them."""
+        if dataset.get_space().get_simple_extent_type() == self.h5s.NULL:
+            return (0,), dataset.dtype
         shape, dtype = dataset.shape, dataset.dtype
         rules = dataset.get_create_plist()
         if rules.get_layout() != self.h5d.CONTIGUOUS or rules.get_external_count():
@@ -250,6 +274,10 @@ class _Reader:
         # Bounds the memory by the file's own size; HDF5 itself would invent values that are not stored.
         if dataset.get_storage_size() != bytes_needed:
             raise ValueError(f"{shown(place)}: {dataset.get_storage_size()} bytes stored, {bytes_needed} expected")
+        return shape, dtype
+
+    def array(self, dataset: Any, place: Place) -> np.ndarray:
+        shape, dtype = self.stored(dataset, place)
         array = np.empty(shape, dtype)
         if array.size:
             dataset.read(self.h5s.ALL, self.h5s.ALL, array, dataset.get_type())

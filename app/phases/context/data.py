@@ -16,6 +16,7 @@ from app.parallel.watchdog import Watchdog
 from app.parallel.world import World
 from app.phases.context import DataSet
 from app.report.log import Log
+from app.storage.header_walk import check_data
 
 T = TypeVar("T")
 IMAGE_NETWORKS = (Lenet, Resnet)
@@ -40,6 +41,8 @@ def open_data(
     def together(action: Callable[[], T]) -> T:
         return world.together(action, lambda: watchdog.operation("agreement on the data"))
 
+    names = (given.data.inputs, given.data.targets)
+    together(lambda: check_data(files, names) if world.rank == 0 else None)
     source = together(lambda: _open(given, files))
     for note in source.notes:
         log.warn(note)

@@ -1,15 +1,18 @@
 """`phalanx info` tells a stranger what a file is."""
 
+import hashlib
+
 import h5py
 import numpy as np
 import pytest
 import torch
 
-from app.errors import ArtifactError
-from app.storage import artifact_file
+from app.errors import ArtifactError, DataError
+from app.storage import artifact_file, header, header_walk
 from app.storage.artifact_file import Provenance
 from app.storage.checkpoints import Checkpoints
 from app.storage.describe import describe
+from app.storage.header_walk import check_artifact
 from app.storage.networks import write_network
 from app.storage.results import Results
 
@@ -100,7 +103,9 @@ def test_a_stranger_with_rings_and_links_to_elsewhere(tmp_path):
     assert table(lines, "none")[1] == "empty"
     assert "1,797 samples along axis 0 in: digits/images, digits/labels" in lines
     assert '  [data] could say: inputs = "digits/images", targets = "digits/labels"' in lines
-    assert not any("soft" in line or "external" in line for line in lines)
+    assert "links, not followed:" in lines
+    assert any(line.endswith("external -> / in the file /etc/other.h5") for line in lines)
+    assert any(line.endswith("soft -> /nowhere") for line in lines)
 
 
 def test_a_stranger_with_odd_types_filters_and_names(tmp_path):
@@ -122,6 +127,80 @@ def test_a_stranger_with_odd_types_filters_and_names(tmp_path):
     assert table(lines, "joined")[-2:] == ["virtual", "-"]
     assert table(lines, "times")[:4] == ["times", "3", "unknown", "12 B"]
     assert "'x'" in table(lines, "compound")[2]
+
+
+def test_control_characters_and_long_names_of_a_stranger(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["\x1b[31m/\r\n\u202etxt"] = [1, 2]
+        file.attrs["\x07bell"] = "\x1b]0;title\x07"
+        file["link\x1b"] = h5py.SoftLink("\x1b[2J")
+        file["n" * 60_000] = 1
+    lines = describe(tmp_path / "a.h5")
+    assert all(line.isprintable() and len(line) <= 400 for line in lines)
+    assert any(r"\x1b[31m/\r\n\u202etxt" in line for line in lines)
+    assert any(r"link\x1b -> \x1b[2J" in line for line in lines)
+
+
+def test_a_strangers_values_in_other_files_are_not_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (100,), "u1", external=[("/etc/passwd", 0, 100)])
+    lines = describe(tmp_path / "a.h5")
+    assert table(lines, "x")[-2:] == ["in other files", "-"]
+    assert not any("root:" in line for line in lines)
+
+
+def with_right_checksum(path, kind, fill):
+    """A file that says it is ours, made by a stranger who can compute a checksum."""
+    with h5py.File(path, "w") as file:
+        for name in ("creator", "version", "input", "run_id", "phase", "written"):
+            file.attrs[name] = "x"
+        file.attrs["kind"] = kind
+        fill(file)
+    body = path.read_bytes()
+    path.write_bytes(header.make(kind, hashlib.sha256(body).hexdigest(), len(body)) + body)
+
+
+HOSTILE = {
+    "values in another file": lambda file: file.create_dataset("step", (20,), "S1", external=[("/etc/passwd", 0, 20)]),
+    "external link": lambda file: file.__setitem__("step", h5py.ExternalLink("/etc/x.h5", "/")),
+    "soft link": lambda file: file.__setitem__("step", h5py.SoftLink("/gone")),
+    "two names": lambda file: (file.__setitem__("a", [1]), file.__setitem__("step", file["a"])),
+    "any length": lambda file: file.__setitem__("step", ["a", "bc"]),
+    "chunks": lambda file: file.create_dataset("step", data=np.ones(8), chunks=(4,), compression="gzip"),
+    "a virtual dataset": lambda file: file.create_virtual_dataset("step", virtual_of("/etc/x.h5")),
+}
+
+
+def virtual_of(other):
+    layout = h5py.VirtualLayout((4,), "f8")
+    layout[:] = h5py.VirtualSource(other, "x", (4,))
+    return layout
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_stranger_who_claims_to_be_phalanx(tmp_path, what):
+    path = tmp_path / "a.h5"
+    with_right_checksum(path, "checkpoint", HOSTILE[what])
+    with pytest.raises(ArtifactError, match="its checksum is right, but Phalanx did not write it so: step: ") as caught:
+        describe(path)
+    assert len(caught.value.problems) == 1
+    with (
+        pytest.raises(ArtifactError, match="Phalanx did not write it so: step: "),
+        artifact_file.opened(path, kind="checkpoint"),
+    ):
+        pass
+    with pytest.raises(ArtifactError, match="Phalanx did not write it so: step: "):
+        artifact_file.read(path, kind="checkpoint")
+    with pytest.raises(ArtifactError, match="Phalanx did not write it so: step: "):
+        check_artifact(path, "checkpoint")
+
+
+def test_a_file_that_harms_hdf5_is_told_as_damaged(tmp_path, monkeypatch):
+    begin, _, end = header_walk._CODE.rpartition("from app")
+    harm = "import os; from app.storage import describe; describe.describe_here = lambda path: os.abort()\n"
+    monkeypatch.setattr(header_walk, "_CODE", f"{begin}{harm}\nfrom app{end}")
+    with pytest.raises(DataError, match=r"a\.h5: is damaged: HDF5 crashes on its headers \(SIGABRT\)"):
+        describe(tmp_path / "a.h5")
 
 
 def test_a_stranger_without_datasets(tmp_path):
