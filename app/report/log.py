@@ -89,8 +89,10 @@ class Log:
         data = lines.encode("utf-8", "backslashreplace") + b"\n"
         try:
             if self._file is None:
-                self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            # A line that a full disk cut short is ended before the next one.
+                self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                size = os.fstat(self._file).st_size
+                self._torn = self._torn or (size > 0 and os.pread(self._file, 1, size - 1) != b"\n")
+            # A line that a full disk or a kill cut short is ended before the next one.
             rest = memoryview(b"\n" + data if self._torn else data)
             while rest:
                 count = os.write(self._file, rest)

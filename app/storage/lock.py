@@ -37,6 +37,7 @@ class Lock:
         content = json.dumps(self._own).encode()
         own = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
+            own.touch(0o644)  # nobody else may take the folder away
             own.write_bytes(content)
             while not _linked(own, path):
                 self._clear_way(path, say)

@@ -112,6 +112,8 @@ class Fit:
         context, training, how = self.context, self.training, self.how
         self.saving.resume(self.step.restart_)
         done = training.epoch * self.steps + training.step
+        if done:
+            self._write_results()  # tables end where the checkpoint was taken, whatever came after it before
         every_s = context.plan.input.run.log_seconds
         with Progress(
             context.log, how.title, steps=self.steps, epochs=how.epochs, done=done, every_s=every_s

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import stat
 import sys
 import threading
 
@@ -206,3 +207,25 @@ class StuckLock:
 
 def test_the_first_line_is_recognised_by_the_run_folder():
     assert re.match(f"{TIME} (debug|info|warning|error) ", block("warning", "x"))
+
+
+def test_a_line_that_a_kill_cut_short_is_ended(tmp_path):
+    path = tmp_path / "run.log"
+    path.write_text("2026-11-22 15:04:05 info    half a li")
+    log = Log(path, console=False)
+    log.info("the next start")
+    log.close()
+    log.info("and again")
+    first, second, third = path.read_text().splitlines()
+    assert first.endswith("half a li")
+    assert second.endswith("the next start")
+    assert third.endswith("and again")
+
+
+def test_nobody_else_may_write_to_it(tmp_path):
+    before = os.umask(0)
+    try:
+        Log(tmp_path / "run.log", console=False).info("a")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(tmp_path / "run.log").st_mode) == 0o644
