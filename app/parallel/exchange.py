@@ -12,12 +12,14 @@ class Swap:
     """
 
     def __init__(self, group: Group, partner: int, send: np.ndarray, receive: np.ndarray) -> None:
+        self._waiting = group.waiting
         self._requests = [group.comm.Irecv(receive, partner), group.comm.Isend(send, partner)]
 
     def wait(self) -> None:
         """Until both have arrived. Collective over: both partners."""
-        for request in self._requests:
-            request.Wait()
+        with self._waiting("exchange between two ranks"):
+            for request in self._requests:
+                request.Wait()
 
 
 def swap_with(group: Group, partner: int, send: np.ndarray, receive: np.ndarray) -> None:

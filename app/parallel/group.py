@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -16,11 +17,22 @@ POLL_S = 0.005
 GATHERED_BYTES = 1 << 20  # up to this, sums are formed in rank order by everybody
 
 
+class Waiting(Protocol):
+    """Makes what is entered around a wait for other ranks, such as Watchdog.waiting."""
+
+    def __call__(self, name: str, patient: bool = False) -> AbstractContextManager: ...
+
+
+def _unwatched(name: str, patient: bool = False) -> AbstractContextManager:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Group:
     """The ranks of one communicator."""
 
     comm: "MPI.Intracomm"
+    waiting: Waiting = _unwatched
 
     @property
     def rank(self) -> int:
@@ -31,6 +43,10 @@ class Group:
     def size(self) -> int:
         """Number of ranks in the group."""
         return self.comm.size
+
+    def watched(self, waiting: Waiting) -> "Group":
+        """The same ranks; whenever one waits for others it enters what `waiting` makes. Collective over: none."""
+        return replace(self, waiting=waiting)
 
     def sum_(self, array: np.ndarray) -> None:
         """Sum float64 or int64 numbers over the ranks in place; every rank gets the same bits.
@@ -43,19 +59,22 @@ class Group:
         flat = np.ascontiguousarray(array)
         if flat.nbytes * self.size <= GATHERED_BYTES:
             everyone = np.empty((self.size, *flat.shape), flat.dtype)
-            self.comm.Allgather(flat, everyone)
+            with self.waiting("sum over ranks"):
+                self.comm.Allgather(flat, everyone)
             total = everyone[0]
             for other in everyone[1:]:
                 total += other
             array[...] = total
             return
         total = np.empty_like(flat)
-        self.comm.Allreduce(flat, total)
+        with self.waiting("sum over ranks"):
+            self.comm.Allreduce(flat, total)
         array[...] = total
 
     def split(self, color: int, key: int) -> "Group":
         """The ranks that pass the same color, in the order of key. Collective over: the group."""
-        return Group(cast("MPI.Intracomm", self.comm.Split(color, key)))
+        with self.waiting("forming of a group of ranks"):
+            return Group(cast("MPI.Intracomm", self.comm.Split(color, key)), self.waiting)
 
     def bcast_(self, tensors: Sequence["torch.Tensor"], root: int = 0) -> None:
         """Overwrite tensors of any type, layout and device with the root's. Collective over: the group."""
@@ -63,30 +82,36 @@ class Group:
 
         for tensor in tensors:
             host = tensor.detach().to("cpu", copy=False).contiguous()
-            self.comm.Bcast(host.view(-1).view(torch.uint8).numpy() if host.numel() else np.empty(0, np.uint8), root)
+            buffer = host.view(-1).view(torch.uint8).numpy() if host.numel() else np.empty(0, np.uint8)
+            with self.waiting("broadcast of tensors"):
+                self.comm.Bcast(buffer, root)
             if self.rank != root and host.numel() and host.data_ptr() != tensor.data_ptr():
                 with torch.no_grad():
                     tensor.copy_(host)
 
     def allgather(self, value: T) -> list[T]:
         """Every rank's value, by rank. Collective over: the group."""
-        return self.comm.allgather(value)
+        with self.waiting("gathering over ranks"):
+            return self.comm.allgather(value)
 
     def bcast(self, value: T | None, root: int = 0) -> T:
         """The root's value on every rank. Collective over: the group."""
-        return self.comm.bcast(value, root=root)
+        with self.waiting("broadcast"):
+            return self.comm.bcast(value, root=root)
 
     def barrier(self) -> None:
         """Wait until every rank of the group is here. Collective over: the group."""
-        self.comm.Barrier()
+        with self.waiting("barrier"):
+            self.comm.Barrier()
 
     def barrier_asleep(self) -> None:
         """As `barrier`, but who waits leaves its core to others: MPI itself asks without a pause. 5 ms slower.
 
-        Collective over: the group.
+        The others may take as long as they like. Collective over: the group.
         """
         if self.size == 1:
             return
-        request = self.comm.Ibarrier()
-        while not request.Test():
-            time.sleep(POLL_S)
+        with self.waiting("end of what other ranks compute", patient=True):
+            request = self.comm.Ibarrier()
+            while not request.Test():
+                time.sleep(POLL_S)

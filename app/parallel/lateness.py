@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 RANKS_NAMED = 8  # in one sentence
+LATE, ASKS, HERE = "late", "asks", "here"  # where two files of a rank are seen, the first counts
 
 
 class State(NamedTuple):
@@ -23,47 +24,56 @@ class State(NamedTuple):
 
 
 class Notes:
-    """One file per rank in a folder all ranks see: late-RANK of a rank that waits, here-RANK of one that answers."""
+    """One file per rank in a folder all ranks see: late-RANK of a rank that waits too long, asks-RANK of one that only
+    wants to know whether the others are there, here-RANK of one that answers.
+    """
 
     def __init__(self, folder: Path, rank: int, size: int) -> None:
         self._folder, self._rank, self._size = folder, rank, size
-        self._names = {True: f"late-{rank}", False: f"here-{rank}"}
 
-    def exchange(self, state: State, *, late: bool) -> dict[int, State]:
+    def exchange(self, state: State, kind: str) -> dict[int, State]:
         """Show this rank's state and read everybody's. A full or broken disk leaves this rank's own. By rank."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished = self._folder / f"{self._names[late]}.new"
+            unfinished = self._folder / f"{kind}-{self._rank}.new"
             unfinished.write_text(json.dumps(state))
-            os.replace(unfinished, self._folder / self._names[late])
-            self._remove(self._names[not late])
+            os.replace(unfinished, self._folder / f"{kind}-{self._rank}")
+            self._remove_own({LATE, ASKS, HERE} - {kind})
         return self._read() | {self._rank: state}
 
     def late(self) -> list[int]:
         """The ranks that have written that they wait too long, ascending."""
-        return sorted(rank for rank in self._numbers("late-") if rank < self._size)
+        return sorted(rank for rank in self._numbers(LATE) if rank < self._size)
+
+    def asking(self) -> list[int]:
+        """The ranks that want to know whether the others are there, ascending."""
+        return sorted(rank for rank in self._numbers(ASKS) if rank < self._size)
 
     def remove_own(self) -> None:
         """Take this rank's files back."""
-        for name in self._names.values():
-            self._remove(name)
+        self._remove_own({LATE, ASKS, HERE})
 
     def clear(self) -> None:
         """Remove this rank's files, and those of ranks that an earlier, larger run left behind."""
         self.remove_own()
         if self._rank == 0:
-            for prefix in ("late-", "here-"):
-                for rank in self._numbers(prefix):
+            for kind in (LATE, ASKS, HERE):
+                for rank in self._numbers(kind):
                     if rank >= self._size:
-                        self._remove(f"{prefix}{rank}")
+                        self._remove(f"{kind}-{rank}")
         with contextlib.suppress(OSError):
             self._folder.rmdir()  # only the last one to leave finds it empty
+
+    def _remove_own(self, kinds: set[str]) -> None:
+        for kind in kinds:
+            self._remove(f"{kind}-{self._rank}")
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 
-    def _numbers(self, prefix: str) -> list[int]:
+    def _numbers(self, kind: str) -> list[int]:
+        prefix = f"{kind}-"
         try:
             names = os.listdir(self._folder)
         except OSError:
@@ -73,10 +83,10 @@ class Notes:
 
     def _read(self) -> dict[int, State]:
         states = {}
-        for prefix in ("here-", "late-"):
-            for rank in self._numbers(prefix):
+        for kind in (HERE, ASKS, LATE):
+            for rank in self._numbers(kind):
                 try:
-                    states[rank] = State(*json.loads((self._folder / f"{prefix}{rank}").read_text()))
+                    states[rank] = State(*json.loads((self._folder / f"{kind}-{rank}").read_text()))
                 except (OSError, ValueError, TypeError):
                     continue  # being replaced just now; the next look finds it
         return {rank: state for rank, state in states.items() if rank < self._size}

@@ -3,6 +3,9 @@
 In the hot path a rank only notes in memory what it does. When it is late it writes that to a small file in a shared
 folder; the watchdogs of the other ranks see the file and answer with their own. One late rank then reports and aborts,
 which also ends ranks that are stopped or stuck and cannot act themselves.
+
+A rank may wait patiently for others that compute for as long as they like: it asks from time to time whether they are
+there, and ends the job when one does not answer.
 """
 
 import contextlib
@@ -12,10 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
-from app.parallel.lateness import Notes, State, diagnosis
+from app.parallel.lateness import ASKS, HERE, LATE, Notes, State, diagnosis
 
 POLLS = 8  # per limit
 
@@ -25,9 +29,9 @@ class Operation:
 
     __slots__ = ("_before", "_now", "_watchdog")
 
-    def __init__(self, watchdog: "Watchdog", name: str) -> None:
+    def __init__(self, watchdog: "Watchdog", name: str, patient: bool) -> None:
         self._watchdog = watchdog
-        self._now = (name, time.monotonic())
+        self._now = (name, time.monotonic(), patient)
 
     def __enter__(self) -> None:
         watchdog = self._watchdog
@@ -62,7 +66,7 @@ class Watchdog:
 
         log: called on the rank that reports, which may be any; abort: ends all ranks with an exit code.
         """
-        self.current: tuple[str, float] | None = None
+        self.current: tuple[str, float, bool] | None = None  # name, since when, whether it waits patiently
         self.finished = "nothing"
         self.failed = ""  # the operation that an error has just left
         self.count = 0
@@ -73,6 +77,8 @@ class Watchdog:
         self._notes = Notes(folder, rank, size)
         self._poll_s = min(max(limit_s / POLLS, 0.05), 5.0)
         self._answer_s = min(max(limit_s / 2, 3 * self._poll_s), 30.0)  # file systems of clusters show new files late
+        self._all_there = 0.0  # when all others have last answered
+        self._answers = False
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_resort: threading.Timer | None = None
@@ -80,7 +86,14 @@ class Watchdog:
 
     def operation(self, name: str) -> Operation:
         """Around everything that waits for other ranks. Main thread only. Collective over: none."""
-        return Operation(self, name)
+        return Operation(self, name, False)
+
+    def waiting(self, name: str, patient: bool = False) -> AbstractContextManager:
+        """An operation, unless one is under way already; for Group.watched. Main thread only. Collective over: none.
+
+        patient: others may compute for as long as they like; it is enough that their processes are there.
+        """
+        return nullcontext() if self.current is not None else Operation(self, name, patient)
 
     def place(self, phase: str, epoch: int, step: int) -> None:
         """Note where this rank is in the run. Collective over: none."""
@@ -124,34 +137,71 @@ class Watchdog:
                 self._retire(late_since is not None)
                 late_since = None
                 continue
-            if late_since is None:
-                late_since = time.monotonic()
-                self._arm()
-            states = self._notes.exchange(self._state(), late=True)
-            self._show_stacks(states)
-            if self._my_turn(states, time.monotonic() - late_since) and self._late():
+            waited_s = 0.0 if late_since is None else time.monotonic() - late_since
+            late_since = late_since or time.monotonic()
+            if self._patient():
+                states = self._ask()
+                reports = len(states) < self._size and waited_s > self._limit_s * (
+                    1 + self._before(self._notes.asking())
+                )
+            else:
+                states = self._tell()
+                reports = self._my_turn(states, waited_s)
+            if reports and self._late():
                 self._report(states)
                 return
 
     def _late(self) -> bool:
+        current, now = self.current, time.monotonic()
+        if current is None:
+            return False
+        _, since, patient = current
+        return now - (max(since, self._all_there) if patient else since) > self._limit_s
+
+    def _patient(self) -> bool:
         current = self.current
-        return current is not None and time.monotonic() - current[1] > self._limit_s
+        return current is not None and current[2]
+
+    def _ask(self) -> dict[int, State]:
+        """Whether all others are there; then the clock starts anew."""
+        states = self._notes.exchange(self._state(), ASKS)
+        if len(states) == self._size:
+            self._all_there = time.monotonic()
+        return states
+
+    def _tell(self) -> dict[int, State]:
+        """That this rank is late."""
+        if self._last_resort is None:
+            self._arm()
+        states = self._notes.exchange(self._state(), LATE)
+        self._show_stacks(states)
+        return states
+
+    def _before(self, others: list[int]) -> int:
+        """How many of the others report before this rank."""
+        return min(3, sum(rank < self._rank for rank in others))
 
     def _my_turn(self, states: dict[int, State], waited_s: float) -> bool:
         """The lowest late rank reports once all have answered or had time to; the next ones only if it does not."""
-        before = sum(rank < self._rank for rank in self._notes.late())
+        before = self._before(self._notes.late())
         answered = len(states) == self._size and before == 0 and waited_s > 2 * self._poll_s
-        return answered or waited_s > self._answer_s * (1 + min(before, 3))
+        return answered or waited_s > self._answer_s * (1 + before)
 
     def _retire(self, was_late: bool) -> None:
         """Not late, or not any more: answer others that are; without any, forget."""
         if was_late:
             self._disarm()
             self._notes.remove_own()
-        if self._notes.late():
-            self._show_stacks(self._notes.exchange(self._state(), late=False))
-        else:
-            self._stacks_shown = False
+        late = self._notes.late()
+        if late or self._notes.asking():
+            states, self._answers = self._notes.exchange(self._state(), HERE), True
+            if late:
+                self._show_stacks(states)
+            return
+        self._stacks_shown = False
+        if self._answers:  # or whoever asks the next time would take it for an answer
+            self._answers = False
+            self._notes.remove_own()
 
     def _arm(self) -> None:
         """Abort even if the file system hangs, which may be what everybody waits for."""
@@ -162,10 +212,11 @@ class Watchdog:
     def _disarm(self) -> None:
         if self._last_resort is not None:
             self._last_resort.cancel()
+            self._last_resort = None
 
     def _state(self) -> State:
         now = time.monotonic()
-        name, since = self.current or ("", now)
+        name, since, _ = self.current or ("", now, False)
         return State(
             rank=self._rank,
             host=self._host,

@@ -1,84 +1,14 @@
 """Jobs of which one rank fails, leaves, stops or dies: all are gone soon, and the text says which rank and where."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
-RANKS = 3
-PROGRAM = Path(__file__).with_name("programs") / "faulty.py"
-GONE_S = 60.0  # far more than it takes, for machines under load; without our guards these jobs never end
-NEVER_S = 3000.0  # a watchdog limit that plays no part
-
-
-def environ(folder: Path) -> dict[str, str]:
-    """What a killed job would leave in /tmp and /dev/shm goes into the test's own folder."""
-    own = {"TMPDIR": str(folder), "OMPI_MCA_btl_sm_backing_directory": str(folder)}
-    return os.environ | own | {"PYTHONPATH": str(PROGRAM.parents[3])}
-
-
-def mpirun(*command: str, ranks: int = RANKS) -> list[str]:
-    beside = Path(sys.executable).with_name("mpirun")
-    root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    return [str(beside) if beside.exists() else "mpirun", *root, "--oversubscribe", "-np", str(ranks), *command]
-
-
-class Job:
-    """A launched job. Ends it when the test ends."""
-
-    def __init__(self, fault, folder, limit_s=NEVER_S):
-        self.folder = folder
-        command = mpirun(sys.executable, str(PROGRAM), fault, str(folder), str(limit_s))
-        self._out = (folder / "out").open("w+")
-        self._process = subprocess.Popen(
-            command, stdout=self._out, stderr=self._out, env=environ(folder), start_new_session=True
-        )
-
-    def pids(self) -> list[int]:
-        """Process numbers of the ranks, once all have started."""
-        end = time.monotonic() + GONE_S
-        while time.monotonic() < end:
-            texts = [path.read_text() for path in sorted(self.folder.glob("rank*.pid"))]
-            if len(texts) == RANKS and all(texts):
-                return [int(text) for text in texts]
-            time.sleep(0.05)
-        raise TimeoutError(f"the ranks did not start:\n{self.text()}")
-
-    def text(self) -> str:
-        self._out.flush()
-        return Path(self._out.name).read_text()
-
-    def code(self) -> int:
-        """The exit code of the launcher, after every rank is gone."""
-        pids = self.pids()
-        code = self._process.wait(timeout=GONE_S)
-        end = time.monotonic() + GONE_S
-        while left := [pid for pid in pids if alive(pid)]:
-            assert time.monotonic() < end, f"ranks {left} are still there:\n{self.text()}"
-            time.sleep(0.05)
-        return code
-
-    def end(self) -> None:
-        """Whatever the test found, nothing of it stays."""
-        if self._process.poll() is None:
-            for pid in [int(path.read_text() or 0) for path in self.folder.glob("rank*.pid")]:
-                if pid and alive(pid):
-                    os.kill(pid, signal.SIGKILL)
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._out.close()
-
-
-def alive(pid: int) -> bool:
-    """A process that is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+from tests.failures.programs.job import GONE_S, NEVER_S, Job, environ, mpirun
 
 
 @pytest.fixture
@@ -134,9 +64,12 @@ def test_one_rank_exits_while_the_others_wait(job):
 
 
 def test_a_killed_rank(job):
+    """The launcher says which one, the others where."""
     failed = job("-")
     os.kill(failed.pids()[1], signal.SIGKILL)
-    assert failed.code() != 0
+    assert failed.code() == 137
+    assert re.search(r"rank 1 with PID .* exited on\s+signal 9", failed.text())
+    assert re.search(r'rank 0 of 3 on .*, phase faulty, epoch 0, step \d+, (in|after) "sum of the loss"', failed.text())
 
 
 def test_a_stopped_rank(job):

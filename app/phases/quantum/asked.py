@@ -58,7 +58,7 @@ def asked_for(context: Context, plan: PhasePlan) -> Asked:
     context.together(lambda: _refuse_large(context, circuit, held))
     values = context.together(lambda: _values(context, phase, circuit))
     mine = context.world.rank < held.ranks
-    group = context.world.group(int(mine), context.world.rank)
+    group = context.everyone.split(int(mine), context.world.rank)
     device = _device(context, phase, circuit, held)
     return Asked(phase, circuit, observable, values, held, group if mine and held.ranks > 1 else None, mine, device)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.parallel.lateness import Notes, State, diagnosis
+from app.parallel.lateness import LATE, Notes, State, diagnosis
 from app.parallel.watchdog import Watchdog
 
 LIMIT_S = 0.4
@@ -88,11 +88,41 @@ def test_a_rank_that_cannot_answer_is_named(tmp_path):
 def test_the_next_rank_reports_when_the_first_late_one_is_stopped(tmp_path):
     folder = tmp_path / "watchdog"
     stopped = Notes(folder, 0, 2)
-    stopped.exchange(State(0, "host0", "all-reduce", 9.0, "nothing", 0, "phase a", 9.0), late=True)
+    stopped.exchange(State(0, "host0", "all-reduce", 9.0, "nothing", 0, "phase a", 9.0), LATE)
     second = Rank(1, 2, folder)
     with second.dog.operation("all-reduce"):
         assert wait_for(second.aborted.is_set)
     second.dog.stop()
+
+
+def test_a_patient_rank_lets_others_compute(ranks, tmp_path):
+    """Also one that is late to nothing, and again and again."""
+    first, second = ranks(2)
+    with first.dog.waiting("end of what others compute", patient=True):
+        time.sleep(8 * LIMIT_S)
+    assert not first.aborted.is_set()
+    assert not second.aborted.is_set()
+    assert not first.said
+    assert wait_for(lambda: not any((tmp_path / "watchdog").glob("*")))
+
+
+def test_a_patient_rank_ends_the_job_when_another_falls_silent(ranks):
+    first, second = ranks(2)
+    second.dog.place("ground", 0, 3)
+    with first.dog.waiting("end of what others compute", patient=True):
+        time.sleep(4 * LIMIT_S)
+        assert not first.aborted.is_set()
+        second.dog._end.set()  # as if it were stopped: it answers no more, and takes no earlier answer back
+        assert wait_for(first.aborted.is_set)
+    assert any(line.startswith("no answer from rank 1:") for line in first.said)
+
+
+def test_a_wait_within_an_operation_is_the_operation(ranks):
+    first, _ = ranks(2)
+    with first.dog.operation("sum of the loss"), first.dog.waiting("sum over ranks", patient=True):
+        assert 'in "sum of the loss"' in first.dog.where()
+        assert wait_for(first.aborted.is_set)
+    assert '"sum of the loss" has taken' in "\n".join(first.said)
 
 
 def test_where_names_the_operation(tmp_path):
@@ -142,7 +172,7 @@ def test_nothing_is_written_in_the_hot_path_and_nothing_stays(ranks, tmp_path):
 
 def test_notes_of_a_larger_run_before_are_not_believed(tmp_path):
     for rank in (0, 1, 5):
-        Notes(tmp_path / "w", rank, 6).exchange(State(rank, "h", "x", 9.0, "", 0, "", 9.0), late=True)
+        Notes(tmp_path / "w", rank, 6).exchange(State(rank, "h", "x", 9.0, "", 0, "", 9.0), LATE)
     for rank in (0, 1):
         Notes(tmp_path / "w", rank, 2).clear()
     assert Notes(tmp_path / "w", 0, 2).late() == []
@@ -160,11 +190,11 @@ def test_a_folder_that_cannot_be_written_still_ends_the_job(tmp_path):
 def test_a_damaged_note_is_passed_over(tmp_path):
     notes = Notes(tmp_path / "w", 0, 2)
     mine = State(0, "h", "x", 9.0, "", 0, "", 9.0)
-    notes.exchange(mine, late=True)
+    notes.exchange(mine, LATE)
     (tmp_path / "w" / "here-1").write_text('{"half": ')
-    assert list(notes.exchange(mine, late=True)) == [0]
+    assert list(notes.exchange(mine, LATE)) == [0]
     (tmp_path / "w" / "here-1").write_text(json.dumps(mine._replace(rank=1)))
-    assert sorted(notes.exchange(mine, late=True)) == [0, 1]
+    assert sorted(notes.exchange(mine, LATE)) == [0, 1]
 
 
 def test_all_in_the_same_operation_but_at_other_places():
