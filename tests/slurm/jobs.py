@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.runs import fragile
+from tests.runs import fragile, outcome
 from tests.slurm.cluster import LIMIT_S, Cluster
 
 SCRIPTS = Path(__file__).parents[2] / "slurm"
@@ -12,6 +12,7 @@ TWO_NODES = ("-N", "2", "--ntasks-per-node=1")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "DEADLINE", "OUT_OF_MEMORY")
 STEP_S = 0.2  # at least, with SLEEP_S on two ranks: each has two of the four microbatches of a step
 SLEEP_S = STEP_S / 2
+GOES_ON = r"goes on from its checkpoint at epoch \d+, step \d+"
 
 
 def write(folder: Path, *, steps: int, sleep_s: float = SLEEP_S) -> Path:
@@ -97,3 +98,10 @@ def sbatch(cluster: Cluster, folder: Path, *words: str, environ: Mapping[str, st
     ended = cluster.tried("sbatch", "--parsable", *words, folder=folder, environ=environ)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
+
+
+def assert_same(file: Path, straight: Path) -> None:
+    """Run folders with bitwise the same losses, networks and metrics."""
+    folder = file.with_suffix("")
+    outcome.assert_same_run(folder, straight)
+    outcome.assert_same_bits(outcome.metrics(folder), outcome.metrics(straight))
