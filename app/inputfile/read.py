@@ -1,6 +1,8 @@
 """TOML text -> Input; every problem of the text at once, as sentences."""
 
 import difflib
+import math
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +12,9 @@ from pydantic import ValidationError
 
 from app.errors import InputError
 from app.inputfile.models import Input
-from app.inputfile.sentences import nearest, sentences
+from app.inputfile.sentences import nearest, printable, sentences, shortened
 
-# tomllib recurses on nested arrays and is quadratic in dotted keys: bound both before it starts.
+# tomllib recurses on nested arrays, is quadratic in dotted keys and in digits: all are bound before it starts.
 LARGEST_TEXT = 1 << 20
 DEEPEST = 32
 LONGEST_KEY = 512
@@ -46,33 +48,71 @@ def read_input(text: str, file: str, settings: Sequence[str] = ()) -> Input:
     for setting in settings:
         _override(raw, setting)
     try:
-        return Input.model_validate(raw)
+        given = Input.model_validate(raw)
     except ValidationError as error:
         raise InputError(*sentences(error, raw, file)) from None
+    _refuse_endless_numbers(raw, "", file)
+    return given
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        deepest = max(deepest, depth)
-    longest = max((len(line.partition("=")[0]) for line in text.splitlines()), default=0)
-    if deepest > DEEPEST:
-        raise InputError(f"{file}: brackets nested {deepest} deep; at most {DEEPEST} are read.")
-    if longest > LONGEST_KEY and "=" in text:
-        raise InputError(f"{file}: a key of {longest} characters; at most {LONGEST_KEY} are read.")
+    _refuse_excess(text, file)
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is not valid TOML: {error}.") from None
+        raise InputError(f"{file}: is not valid TOML: {printable(str(error))}.") from None
+
+
+def _refuse_excess(text: str, title: str) -> None:
+    """What tomllib would take minutes for. Raises InputError."""
+    bare = _TEXTS.sub(lambda found: "" if found[0].startswith("#") else '"', text)
+    depth = deepest = 0
+    for bracket in _BRACKETS.finditer(bare):
+        depth += 1 if bracket[0] in "[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST:
+        raise InputError(f"{title}: brackets nested {deepest} deep; at most {DEEPEST} are read.")
+    words = [found[0] for found in _WORDS.finditer(bare)]
+    longest = max(map(len, words), default=0)
+    if longest > LONGEST_KEY:
+        raise InputError(f"{title}: a key or number of {longest} characters; at most {LONGEST_KEY} are read.")
+    parts = max((word.count(".") for word in words), default=0) + 1
+    if parts > DEEPEST:
+        raise InputError(f"{title}: a key of {parts} parts; at most {DEEPEST} are read.")
+
+
+# Texts and comments; one that does not end goes to the end. What is possessive (*+) cannot be tried twice.
+_TEXTS = re.compile(
+    r'"""(?:\\.|(?!""")[^\\])*+(?:"""|)'
+    r"|'''(?:(?!''').)*+(?:'''|)"
+    r'|"(?:\\.|[^"\\\n])*+"?'
+    r"|'[^'\n]*+'?"
+    r"|#[^\n]*+",
+    re.DOTALL,
+)
+_BRACKETS = re.compile(r"[\[\]{}]")
+# Keys and numbers, dotted; a quote stands for a text.
+_WORDS = re.compile(r'[\w+:"-]+(?:[ \t]*\.[ \t]*[\w+:"-]+)*')
+
+
+def _refuse_endless_numbers(value: Any, place: str, file: str) -> None:
+    """Keys of any type, as options of the user's own network, may hold inf and nan as well. Raises InputError."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{file}: {printable(place)} = {value}: expected a finite number.")
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        _refuse_endless_numbers(item, f"{place}.{key}" if place else str(key), file)
 
 
 def _override(raw: dict[str, Any], setting: str) -> None:
     """Set one key: table.key=value; phases by name: phase.NAME.key=value."""
     where, equals, value = setting.partition("=")
     keys = where.strip().split(".")
+    shown = f"--set {shortened(printable(setting))}"
+    _refuse_excess(where, shown)
+    _refuse_excess(value, shown)
     if not equals or len(keys) < 2:
-        raise InputError(f"--set {setting}: expected TABLE.KEY=VALUE, such as phase.teacher.epochs=3.")
+        raise InputError(f"{shown}: expected TABLE.KEY=VALUE, such as phase.teacher.epochs=3.")
     table: Any = raw
     if keys[0] == "phase" and len(keys) > 2:
         # a phase's name may itself contain dots
@@ -81,15 +121,15 @@ def _override(raw: dict[str, Any], setting: str) -> None:
         table = next((p for p in phases if p.get("name") == name), None)
         if table is None:
             names = [str(p.get("name")) for p in phases]
-            raise InputError(f"--set {setting}: no phase is named {name!r}{nearest(name, names)}")
+            raise InputError(f"{shown}: no phase is named {name!r}{nearest(name, names)}")
     else:
         for key in keys[:-1]:
             table = table.setdefault(key, {}) if isinstance(table, dict) else None
     if isinstance(table, list):
         known = ", ".join(str(p.get("name")) for p in table if isinstance(p, dict))
-        raise InputError(f"--set {setting}: expected phase.NAME.KEY=VALUE; the phases are {known}.")
+        raise InputError(f"{shown}: expected phase.NAME.KEY=VALUE; the phases are {known}.")
     if not isinstance(table, dict):
-        raise InputError(f"--set {setting}: {'.'.join(keys[:-1])} is not a table.")
+        raise InputError(f"{shown}: {printable('.'.join(keys[:-1]))} is not a table.")
     table[keys[-1]] = _value(value.strip())
 
 

@@ -17,6 +17,21 @@ _OWN = ("student", "architecture")  # tables of networks inside those of phases
 _INNER = {"circuit": CircuitTable, "noise": Noise}  # tables inside those of phases
 
 
+TOLD = 50  # problems of one file
+
+
+def printable(text: str) -> str:
+    """A text in which no character moves the cursor, colours, or hides."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str) -> str:
+    """A text that leaves room in a sentence."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence: the known name most like the given one, or all of them."""
     known = list(known)
@@ -32,7 +47,8 @@ def sentences(error: ValidationError, raw: dict[str, Any], file: str) -> list[st
     deeper = {e["loc"][:n] for e in found for n in range(1, len(e["loc"]))}
     # a list whose items are wrong is also reported as too short: the items' own problems say it all
     told = [e for e in found if not (e["type"] == "too_short" and e["loc"] in deeper)]
-    return list(dict.fromkeys(_sentence(e, raw, file) for e in told))
+    problems = list(dict.fromkeys(printable(_sentence(e, raw, file)) for e in told[:TOLD]))
+    return [*problems, f"{file}: has {len(told) - TOLD:,} more problems."] if len(told) > TOLD else problems
 
 
 def _sentence(problem: dict[str, Any], raw: dict[str, Any], file: str) -> str:
@@ -103,8 +119,7 @@ def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
 def _shown(value: Any) -> str:
     text = f'"{value}"' if isinstance(value, str) else repr(value)
     text = {"True": "true", "False": "false"}.get(text, text)
-    text = re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m[0]):02x}", text)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(printable(text))
 
 
 class _Place:

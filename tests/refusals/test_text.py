@@ -1,6 +1,18 @@
 """The text of an input file: each mistake in one sentence with file, table, key, what was found and expected."""
 
+import math
+import time
+
 import pytest
+from pydantic import ValidationError
+
+from app.errors import InputError
+from app.inputfile.layers import LAYERS
+from app.inputfile.models import Data, Grid, Run
+from app.inputfile.networks import NETWORKS
+from app.inputfile.phases import PHASES
+from app.inputfile.quantum import Noise
+from app.inputfile.read import read_input
 
 # replace the first by the second -> words of the message
 MISTAKES = {
@@ -76,7 +88,27 @@ MISTAKES = {
     "little memory": ("[data]", '[grid]\nmemory = "1 kB"\n[data]', '[grid]: memory = "1 kB"', "at least 65536"),
     "key twice": ("epochs = 1", "epochs = 1\nepochs = 2", "is not valid TOML", "line 19"),
     "nested too deep": ("widths = [8]", f"widths = {'[' * 40}8{']' * 40}", "nested 40 deep", "at most 32"),
-    "key too long": ("epochs = 1", f"{'a.' * 400}b = 1", "a key of 80", "at most 512"),
+    "nested inline tables": ("epochs = 1", f"x = {'{a = ' * 40}1{'}' * 40}", "nested 40 deep", "at most 32"),
+    "key too long": ("epochs = 1", f"{'a.' * 400}b = 1", "a key or number of 801 characters", "at most 512"),
+    "key of too many parts": ("epochs = 1", f"{'a.' * 40}b = 1", "a key of 41 parts", "at most 32"),
+    "number too long": ("epochs = 1", f"epochs = {'9' * 5000}", "a key or number of 5000 characters"),
+    "number beyond 64 bit": ("epochs = 1", f"epochs = {'9' * 300}", "epochs = 999", "expected at most"),
+    "table twice": ("[data]", "[run]\n[data]", "is not valid TOML", "twice"),
+    "NUL": ("[run]", "[r\0un]", "is not valid TOML"),
+    "NUL in a key": ("epochs = 1", '"ep\\u0000ochs" = 1', "unknown key 'ep\\x00ochs'"),
+    "NUL in a name": ('"first"', '"fi\\u0000rst"', 'name = "fi\\x00rst"', "letters, digits"),
+    "NUL in a path": ('"data.h5"', '"da\\u0000ta.h5"', 'file[0] = "da\\x00ta.h5"', "a path without NUL"),
+    "infinite option": (
+        'kind = "mlp"\nwidths = [8]',
+        'kind = "nets.py:build"\noptions = {a = [1, {b = -inf}]}',
+        "network.options.a.1.b = -inf: expected a finite number",
+    ),
+    "control characters in a phase's name": (
+        '"first"',
+        '"\\u001b[2J"',
+        '[[phase]] "\\x1b[2J": name',
+        "letters, digits",
+    ),
     "control characters": ("epochs = 1", 'optimizer = "\\u001b[2J"', 'optimizer = "\\x1b[2J"', "expected one of"),
 }
 
@@ -86,6 +118,68 @@ def test_mistake_in_the_text(job, refused, name):
     old, new, *words = MISTAKES[name]
     job.edit((old, new))
     refused(job.check(), f"{job.input}: ", *words)
+
+
+# 80 kB with which tomllib is busy for 10 to 90 s, or whose repr goes too deep
+COSTLY = {
+    "dotted key": "{dots}b = 1",
+    "quoted dotted key": '"=".{dots}b = 1',
+    "dotted key with spaces": "{spaced}b = 1",
+    "dotted table": "[{dots}b]",
+    "dotted list of tables": "[[{dots}b]]",
+    "dotted inline key": "x = {{{dots}b = 1}}",
+    "dotted inline key after others": 'x = "="\ny = {{z = "{{", {dots}b = 1}}',
+    "digits": "x = {digits}",
+    "lists": "x = {opened}{closed}",
+    "lists after closed ones in a comment": "# {closed}\nx = {opened}{closed}",
+    "unknown keys": "{keys}",
+    "text without end": 'x = """{escapes}',
+}
+PIECES = {
+    "dots": "a." * 40_000,
+    "spaced": "a . " * 20_000,
+    "digits": "7_" * 40_000 + "7",
+    "opened": "[" * 40_000,
+    "closed": "]" * 40_000,
+    "keys": "\n".join(f"key{number} = 1" for number in range(7000)),
+    "escapes": '\\"""' * 20_000,
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_would_take_long_is_refused_at_once(job, name):
+    text = job.input.read_text() + COSTLY[name].format(**PIECES)
+    begun = time.process_time()
+    with pytest.raises(InputError) as caught:
+        read_input(text, "job.toml")
+    assert time.process_time() - begun < 1
+    assert len(caught.value.problems) <= 51
+    assert all(len(problem) < 600 and problem.startswith("job.toml: ") for problem in caught.value.problems)
+
+
+def test_brackets_dots_and_quotes_in_texts_and_comments_are_none(job):
+    text = "[{" * 99 + "a." * 99 + "7" * 999
+    lines = [f'# {text}"', f'"{text}\\"", \'{text}"\', """\n{text}"\\"""\n""", \'\'\'\n{text}\'" \'\'\'']
+    job.edit(("[network]", f"{lines[0]}\n[network]"), ('"mlp"', '"nets.py:build"'))
+    job.edit(("widths = [8]", f"options = {{ texts = [{lines[1]}] }}"))
+    assert len(read_input(job.input.read_text(), "job.toml").network.options["texts"]) == 4
+
+
+def test_no_number_may_be_infinite():
+    """Every key that takes a float, of every table."""
+    tables = [Run, Grid, Data, Noise, *NETWORKS.values(), *PHASES.values(), *LAYERS.values()]
+    keys = [(table, key) for table in tables for key, field in table.model_fields.items() if takes_float(field)]
+    assert len(keys) > 60
+    for table, key in keys:
+        for value in (math.inf, -math.inf, math.nan):
+            for given in (value, [value], {"a": value}):
+                with pytest.raises(ValidationError) as caught:
+                    table.model_validate({key: given})
+                assert any(problem["loc"][:1] == (key,) for problem in caught.value.errors()), (table, key, given)
+
+
+def takes_float(field):
+    return "float" in str(field.annotation)
 
 
 def test_all_mistakes_are_told_together(job, refused):
@@ -128,6 +222,16 @@ def test_folder_as_input_file(job, refused):
 
 
 SETTINGS = {
+    "dotted key too long": (f"run.{'a.' * 40_000}b=1", "--set run.a.a", "a key or number of 80005 characters"),
+    "too many parts": (f"run.{'a.' * 40}b=1", "a key of 42 parts"),
+    "dotted key in a value": (f"run.seed={{{'a.' * 40_000}b=1}}", "a key or number of 80001 characters"),
+    "nested value": (f"run.seed={'[' * 5000}{']' * 5000}", "brackets nested 5000 deep"),
+    "number too long": (f"run.seed={'9' * 5000}", "a key or number of 5000 characters"),
+    "not a number": ("phase.first.rate=nan", "rate = nan: expected a finite number"),
+    "infinite": ("phase.first.rate=1e999", "rate = inf: expected a finite number"),
+    "NUL": ("run.name=a\0b", 'name = "a\\x00b"', "letters, digits"),
+    "control characters": ("run.\x1b[2J=1", "unknown key '\\x1b[2J'"),
+    "control characters, no phase": ("phase.\x1b[2J.rate=1", "--set phase.\\x1b[2J.rate=1", "no phase is named"),
     "no value": ("phase.first.epochs", "expected TABLE.KEY=VALUE"),
     "no table": ("epochs=3", "expected TABLE.KEY=VALUE"),
     "no such phase": ("phase.frist.epochs=3", "no phase is named 'frist'", "did you mean 'first'?"),
