@@ -22,6 +22,7 @@ _ADVICE = {
     errno.EPERM: "ask for the permission to write there, or choose another [run] folder",
     errno.EIO: "the device failed; look at the system log, and choose another file system",
 }
+FILE_MODE, FOLDER_MODE = 0o644, 0o755  # never writable for others, whatever the umask
 _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<pid>\d+)\.part$")
 
 
@@ -75,14 +76,21 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that survives a power cut; MachineError when it cannot be made."""
+    """Make a folder, and those above it, that survive a power cut; MachineError when it cannot be made."""
     if folder.is_dir():
         return
+    missing = [folder, *(one for one in folder.parents if not one.exists())]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
+        for one in reversed(missing):  # mkdir(parents=True) would give those above the umask's mode
+            one.mkdir(FOLDER_MODE, exist_ok=True)
+            sync_folder(one.parent)
     except OSError as error:
         raise MachineError(explain_folder(error, folder)) from error
+
+
+def make_empty(path: Path) -> None:
+    """Make an empty file, or empty the one that is there. Raises OSError: no permission, a symbolic link."""
+    os.close(_open(path))
 
 
 def clean_leftovers(folder: Path, name: str | None = None) -> None:
@@ -110,13 +118,18 @@ def explain_folder(error: OSError, folder: Path) -> str:
 
 
 def _write(temporary: Path, size: int, fill: Callable[[int], None]) -> None:
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    descriptor = _open(temporary)
     try:
         _reserve(descriptor, size)
         fill(descriptor)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """For writing. A name that was made a symbolic link is refused: it may lead to any file of this user."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -113,7 +113,7 @@ class RunFolder:
         atomic_write.make_folder(self.watchdog)
         probe = self.path / f".probe.{os.getpid()}.part"
         try:
-            probe.write_bytes(b"")
+            atomic_write.make_empty(probe)
             probe.unlink()
         except OSError as error:
             raise MachineError(atomic_write.explain_folder(error, self.path)) from error

@@ -57,6 +57,35 @@ def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path):
     assert (tmp_path / "a").read_text() == "new"
 
 
+@pytest.fixture
+def no_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_nothing_is_writable_for_others_whatever_the_umask(tmp_path, no_umask):
+    atomic_write.make_folder(tmp_path / "a" / "b" / "c")
+    atomic_write.replace(tmp_path / "a" / "b" / "file", [b"x"])
+    atomic_write.make_empty(tmp_path / "a" / "empty")
+    made = list((tmp_path / "a").rglob("*"))
+    assert len(made) == 4
+    assert not any(path.stat().st_mode & 0o022 for path in (tmp_path / "a", *made))
+
+
+def test_a_temporary_name_that_is_a_link_is_refused(tmp_path):
+    """Somebody else made it, for this user to write over what it leads to."""
+    (tmp_path / "precious").write_bytes(b"mine")
+    (tmp_path / f".a.{os.getpid()}.part").symlink_to(tmp_path / "precious")
+    # as a leftover of a process with this number it is taken away first
+    atomic_write.replace(tmp_path / "a", [b"new"])
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        atomic_write.make_empty(tmp_path / "link")
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+
+
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     dead, alive = dead_pid(), os.getppid()
     names = [f".a.h5.{dead}.part", f".a.h5.{alive}.part", f".b.h5.{dead}.part", ".a.h5.part", "a.h5.1.part"]
