@@ -1,7 +1,7 @@
 """Networks in the run folder: made new, read from an earlier phase, written at the end of one; a stage has its part."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -10,15 +10,17 @@ import torch
 from torch import nn
 
 from app.errors import ArtifactError, InputError
+from app.inputfile.models import Input
 from app.inputfile.networks import NetworkTable
-from app.inputfile.phases import Evaluate, Trains
+from app.inputfile.phases import Distill, Evaluate, Trains
 from app.learning.training import load_weights_
 from app.networks import build
 from app.networks.layers import Layer, ties
+from app.networks.user import is_user_kind
 from app.phases.context import Context
 from app.phases.context.cutting import Cut, cut_of
 from app.plan.costs import LayerCost
-from app.storage.networks import read_architecture, read_network
+from app.storage.networks import StoredNetwork, read_architecture, read_network
 
 
 class BuiltNetwork(NamedTuple):
@@ -87,9 +89,10 @@ def stored_network(
 ) -> BuiltNetwork:
     """The network in a file, as a phase left it; keep_layers: of those layers alone, None: of all.
 
-    Collective over: world. Raises ArtifactError, and InputError when it does not go with the data.
+    Collective over: world. Raises ArtifactError, and InputError when it does not go with the data or wants code that
+    the input file does not name.
     """
-    tree = context.together(lambda: read_architecture(path)).architecture
+    tree = dict(context.together(lambda: read_known(context, path)).architecture)
     tree |= {} if keep_layers is None else {"layers": list(keep_layers)}
     layers = context.together(lambda: build.from_architecture(tree))
     cut = cut_of(context, phase, tree, layers, partial(_refuse_other_targets, context))
@@ -107,6 +110,43 @@ def stored_network(
         return network
 
     return _built(context, context.together(make), tree, cut, layers)
+
+
+def read_known(context: Context, path: Path) -> StoredNetwork:
+    """A network without its weights, whose architecture can be built.
+
+    Collective over: none. Raises ArtifactError when it is none, InputError when building it would run code that the
+    input file does not name.
+    """
+    stored = read_architecture(path)
+    tree = stored.architecture
+    wrong = [key for key, kind in _ARCHITECTURE.items() if not isinstance(tree.get(key), kind)]
+    if wrong:
+        raise ArtifactError(
+            f"{path}: its architecture has no {wrong[0]!r} as Phalanx writes it. What to try: name another file."
+        )
+    kind = str(tree["kind"])
+    if is_user_kind(kind) and kind not in {context.user_file(word) for word in _named_kinds(context.plan.input)}:
+        raise InputError(
+            f"{path}: its network is made by {kind}, which this input file does not name; code is not run because a"
+            " file says so. What to try: if you trust it, give that file and function as [network] kind."
+        )
+    return stored
+
+
+_ARCHITECTURE = {"kind": str, "options": dict, "sample_shape": list, "outputs": int}
+
+
+def _named_kinds(given: Input) -> Iterator[str]:
+    """Kinds of networks and functions of teachers, as the input file has them."""
+    yield given.network.kind
+    for phase in given.phase:
+        if isinstance(phase, Distill):
+            yield from phase.teacher
+        for key in ("architecture", "student"):
+            table = getattr(phase, key, None)
+            if table is not None:
+                yield table.kind
 
 
 def _built(

@@ -16,10 +16,11 @@ from app.inputfile.networks import Transformer, UserNetwork
 from app.inputfile.phases import Distill, Evaluate
 from app.learning.training import checksum
 from app.phases.context import Context
-from app.phases.context.networks import BuiltNetwork, new_network, stored_network
+from app.phases.context.networks import BuiltNetwork, new_network, read_known, stored_network
 from app.plan.distillation import is_file, is_function
 from app.storage.artifact_file import stored_checksum
-from app.storage.networks import StoredNetwork, read_architecture
+from app.storage.header_walk import check_artifact
+from app.storage.networks import KIND, StoredNetwork
 
 
 class Teacher(NamedTuple):
@@ -60,10 +61,12 @@ def open_teacher(context: Context, phase: Distill, name: str) -> Teacher:
             built = new_network(own, table, UserNetwork(kind=name))
             return Teacher(name, own, table, f"{name} {_weights(context, built)}", lambda: built)
         path = path_of(context, name)
-        stored = context.together(lambda: read_architecture(path))
+        if is_file(name):
+            context.alone(lambda: check_artifact(path, KIND))
+        stored = context.together(lambda: read_known(context, path))
         transform = context.data.transform
         if is_file(name):
-            transform = context.together(lambda: transform_of(context, stored))
+            transform = context.together(lambda: _transform_of_other(context, path, stored))
         own = _as_seen(context, transform)
         identity = context.together(lambda: stored_checksum(path))
         return Teacher(name, own, table, identity, lambda: stored_network(own, table, path))
@@ -72,6 +75,17 @@ def open_teacher(context: Context, phase: Distill, name: str) -> Teacher:
 def path_of(context: Context, name: str) -> Path:
     """Of the network of an earlier phase, or of another run."""
     return context.input_folder / name if is_file(name) else context.folder.network(name)
+
+
+def _transform_of_other(context: Context, path: Path, stored: StoredNetwork) -> Transform:
+    """As `transform_of`; ArtifactError as well, since a stranger may have written anything."""
+    try:
+        return transform_of(context, stored)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{path}: its checksum is right, but it says not what its network was trained on"
+            f" ({type(error).__name__}: {error})."
+        ) from error
 
 
 def transform_of(context: Context, stored: StoredNetwork) -> Transform:
