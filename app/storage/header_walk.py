@@ -21,7 +21,7 @@ from app import errors
 from app.errors import DataError, MachineError, PhalanxError
 from app.report.log import escaped
 
-CPU_S = 20  # of one file, and more for large ones: an index of chunks, or a checksum, is read whole
+CPU_S = 10  # of one file, and more for large ones: an index of chunks, or a checksum, is read whole
 CPU_S_PER_GIB = 4
 WALL_FACTOR = 6  # file systems are slow at times
 MEMORY_BYTES = 1 << 30  # beyond what Python with h5py takes
@@ -96,7 +96,7 @@ def _ask(tasks: Sequence[Task]) -> list[dict[str, Any]]:
 def _child(tasks: Sequence[Task]) -> tuple[int, list[dict[str, Any]]]:
     """One child's exit code and its answers. Raises MachineError when it cannot work at all."""
     path = json.dumps([os.path.abspath(entry) for entry in sys.path if entry])
-    given = json.dumps([(what, str(file), words) for what, file, words in tasks])
+    given = json.dumps([CPU_S, [(what, str(file), words) for what, file, words in tasks]])
     environ = {name: os.environ[name] for name in _KEPT if name in os.environ}
     environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -136,14 +136,15 @@ def work() -> None:
     """The child: read tasks from stdin, answer each in a line of JSON on stdout. Collective over: none."""
     import h5py  # noqa: F401  before the limits, which count what comes after it
 
-    tasks = [Task(what, Path(path), tuple(words)) for what, path, words in json.loads(sys.stdin.buffer.read())]
+    cpu_s, given = json.loads(sys.stdin.buffer.read())
+    tasks = [Task(what, Path(path), tuple(words)) for what, path, words in given]
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     _limit_memory()
     _say({"begins": True})
     for task in tasks:
-        _limit_time(task.path)
+        _limit_time(task.path, cpu_s)
         _say(_done(task))
 
 
@@ -169,12 +170,12 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
 
 
-def _limit_time(path: Path) -> None:
+def _limit_time(path: Path, least: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     try:
-        more = CPU_S + CPU_S_PER_GIB * path.stat().st_size // (1 << 30)
+        more = least + CPU_S_PER_GIB * path.stat().st_size // (1 << 30)
     except OSError:
-        more = CPU_S
+        more = least
     limit = int(used.ru_utime + used.ru_stime) + more
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

@@ -237,10 +237,12 @@ class _Reader:
     def look(self, group: Any, place: Place, depth: int) -> None:
         for name, thing in self.members(group, place, depth):
             where = (*place, unescape(name))
+            self.marked(thing, b"type")
             if isinstance(thing, self.h5g.GroupID):
                 self.look(thing, where, depth + 1)
             else:
                 self.stored(self.dataset(thing, where), where)
+                self.marked(thing, b"torch_dtype")
 
     def is_dict(self, thing: Any) -> bool:
         return isinstance(thing, self.h5g.GroupID) and self.marked(thing, b"type") != "list"

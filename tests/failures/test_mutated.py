@@ -11,7 +11,7 @@ import selectors
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from app.errors import ArtifactError
-from app.storage import artifact_file, header
+from app.storage import artifact_file, header, header_walk
 from app.storage.artifact_file import Provenance
 from app.storage.checkpoints import Checkpoints
 from app.storage.header_walk import Task, problems_of
@@ -37,7 +37,9 @@ Y = np.arange(40) % 5
 # Reads one file after the other and says what is in it; a memory that runs full is a failure here.
 READER = """
 import hashlib, json, resource, sys
+from pathlib import Path
 import numpy as np
+import torch
 from app.data.source import open_source
 from app.errors import PhalanxError
 from app.storage import artifact_file
@@ -57,11 +59,17 @@ def data(path):
 
 def artifact(path):
     kind = path.rpartition(".")[2]
-    from pathlib import Path
     tree = artifact_file.read(Path(path), kind=kind).tree
     if kind == "network":
         read_network(Path(path))
-    return hashlib.sha256(repr(tree).encode()).hexdigest()
+    return hashlib.sha256(repr(plain(tree)).encode()).hexdigest()
+
+def plain(value):
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape), value.contiguous().view(torch.uint8).numpy().tobytes()
+    return (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
 
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 print("ready", flush=True)
@@ -105,6 +113,13 @@ class Reader:
     def close(self) -> None:
         self.process.communicate(timeout=PATIENCE_S)
         assert self.process.returncode == 0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These files are small: of one that never ends that is known soon."""
+    monkeypatch.setattr(header_walk, "CPU_S", 2)
+    monkeypatch.setattr(header_walk, "DEATHS", BATCH)
 
 
 @pytest.fixture
@@ -218,7 +233,7 @@ def base_files(folder: Path) -> list[Path]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.slow
-def test_mutated_data_files_are_read_or_refused(tmp_path: Path, reader: Reader, record_property: Callable) -> None:
+def test_mutated_data_files_are_read_or_refused(tmp_path: Path, reader: Reader) -> None:
     bases = base_files(tmp_path)
     contents = [path.read_bytes() for path in bases]
     right = {reader.read("data", path)["read"] for path in bases}
@@ -234,13 +249,17 @@ def test_mutated_data_files_are_read_or_refused(tmp_path: Path, reader: Reader, 
             for problem in answer.get("refused", ()):
                 assert problem.startswith(f"{tmp_path}/")
                 assert problem.isprintable()
-            counts["guarded"] += any("HDF5 crashes" in text or "to an end" in text for text in problems)
+            counts["guarded"] += guarded(problems)
             path.unlink()
     reader.close()
     print(dict(counts))
-    record_property("counts", dict(counts))
     assert counts["equal"] > 0
     assert counts["refused"] > MUTATIONS // 20
+
+
+def guarded(problems: Sequence[str]) -> bool:
+    """Whether a file ended the process that looked at it first."""
+    return any("HDF5 crashes" in text or "come to an end" in text or "want more than" in text for text in problems)
 
 
 def outcome(answer: dict, right: set[str]) -> str:
@@ -297,6 +316,7 @@ def test_a_strangers_file_with_a_right_checksum_does_no_harm(tmp_path: Path, rea
             ):
                 answer = {"refused": problems} if problems else reader.read("artifact", made)
                 counts[outcome(answer, right)] += 1
+                counts["guarded"] += guarded(problems)
                 made.unlink()
     reader.close()
     print(dict(counts))

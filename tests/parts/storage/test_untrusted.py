@@ -358,7 +358,7 @@ def test_a_header_that_harms_hdf5_ends_the_child_alone(tmp_path: Path, monkeypat
     begin, _, end = header_walk._CODE.rpartition("from app")
     harm = f"""
 from app.storage import header_walk
-header_walk.CPU_S, header_walk.WALL_FACTOR = 1, 2
+header_walk.WALL_FACTOR = 2
 good = header_walk._WAYS["data"]
 def way(task):
     if "bad" in task.path.name:
@@ -367,6 +367,7 @@ def way(task):
 header_walk._WAYS["data"] = way
 """
     monkeypatch.setattr(header_walk, "_CODE", f"{begin}{harm}\nfrom app{end}")
+    monkeypatch.setattr(header_walk, "CPU_S", 1)
     files = [tmp_path / name for name in ("a.h5", "bad.h5", "c.h5", "worse.h5")]
     for file in files:
         made(file, lambda h5: h5.create_dataset("x", data=VALUES))
