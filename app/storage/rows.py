@@ -14,11 +14,21 @@ import numpy as np
 from app.errors import DataError
 from app.report.log import escaped
 from app.storage.opening import find_dataset, open_file, why
-from app.storage.untrusted import DEFLATE, SHUFFLE, WrongSize, check_inflated, chunk_places, inflated, wrong_size
+from app.storage.untrusted import (
+    DEFLATE,
+    SHUFFLE,
+    WrongSize,
+    check_inflated,
+    chunk_count,
+    chunk_places,
+    inflated,
+    wrong_size,
+)
 
 CACHE_BYTES = 16 * 2**20
 CONTIGUOUS_BYTES = 2**20  # a block of a dataset without chunks
-MANY_CHUNKS = 100_000  # counting the chunks of larger files would take seconds
+COUNTED_CHUNKS = 100_000  # counting the chunks of larger files would take seconds
+MANY_CHUNKS = 1 << 24  # those behind them are looked at whenever they are read
 PLAIN_PIPELINES = ((), (DEFLATE,), (SHUFFLE, DEFLATE))
 
 
@@ -42,7 +52,7 @@ class Rows:
         self.note = " ".join(filter(None, (cut_note(file, name, dataset), missing_note(file, name, dataset)))) or None
         self._pipeline = plain_pipeline(dataset, self.dtype)
         self._filters = filters(dataset)
-        self._foreseen: set[tuple[int, ...]] = set()  # chunks that HDF5 may undo
+        self._foreseen = bytearray(min(chunk_count(dataset), MANY_CHUNKS) if self._filters else 0)  # 1: looked at
         self._descriptor: int = handle.id.get_vfd_handle()
         self._size = os.fstat(self._descriptor).st_size
         self._space = dataset.id.get_space()
@@ -86,8 +96,9 @@ class Rows:
         """Look at each chunk once before HDF5 undoes it, into whatever size: into more memory, or into too little."""
         shape, chunks = self._dataset.shape, self._dataset.chunks
         size = int(np.prod(chunks, dtype=np.int64)) * self._dataset.id.get_type().get_size()
-        for place in chunk_places(shape, chunks, start, stop):
-            if place in self._foreseen:
+        for number, place in chunk_places(shape, chunks, start, stop):
+            known = number < len(self._foreseen)
+            if known and self._foreseen[number]:
                 continue
             found = self._dataset.id.get_chunk_info_by_coord(place)
             if found.byte_offset is not None:
@@ -98,7 +109,8 @@ class Rows:
                 if DEFLATE in self._filters:
                     mask, stored = self._dataset.id.read_direct_chunk(place)
                     check_inflated(stored, self._filters, mask, size)
-            self._foreseen.add(place)
+            if known:
+                self._foreseen[number] = 1
 
     def _whole_chunks_into(self, start: int, out: np.ndarray) -> int:
         """Read the leading whole chunks past HDF5's filters; the number of rows done, the rest is HDF5's."""
@@ -200,8 +212,8 @@ def missing_note(file: Path, name: str, dataset: h5py.Dataset) -> str | None:
     if dataset.chunks is None:
         unwritten, total = int(dataset.id.get_storage_size() == 0), 1
     else:
-        total = int(np.prod([-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=np.int64))
-        unwritten = total - dataset.id.get_num_chunks() if total <= MANY_CHUNKS else 0
+        total = chunk_count(dataset)
+        unwritten = total - dataset.id.get_num_chunks() if total <= COUNTED_CHUNKS else 0
     if not unwritten:
         return None
     fill = dataset.fillvalue

@@ -118,8 +118,7 @@ def check_chunks(file: Path, dataset: h5py.Dataset, name: str) -> None:
     pipeline = [rules.get_filter(number)[0] for number in range(rules.get_nfilters())]
     plain = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     shape, chunks, end = dataset.shape, dataset.chunks, file.stat().st_size
-    total = math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
-    count = 0
+    total, count = chunk_count(dataset), 0
 
     def look(found: Any) -> str | None:
         nonlocal count
@@ -258,11 +257,19 @@ def _compare(made: int, size: int) -> None:
         raise WrongSize(f"a chunk of {size:,} bytes holds {more}")
 
 
-def chunk_places(shape: Sequence[int], chunks: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, ...]]:
-    """The first indices of the chunks that hold rows start:stop."""
-    axes = [range(start - start % chunks[0], stop, chunks[0])]
+def chunk_count(dataset: h5py.Dataset) -> int:
+    """Chunks that the shape needs."""
+    return math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+
+
+def chunk_places(
+    shape: Sequence[int], chunks: Sequence[int], start: int, stop: int
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The chunks that hold rows start:stop: of each its number and its first indices."""
+    first = start // chunks[0]
+    axes = [range(first * chunks[0], stop, chunks[0])]
     axes += [range(0, n, c) for n, c in zip(shape[1:], chunks[1:], strict=True)]
-    return itertools.product(*axes)
+    return enumerate(itertools.product(*axes), first * math.prod(map(len, axes[1:])))
 
 
 _COPY = " What to try: name the dataset itself, or make the file again."

@@ -14,6 +14,7 @@ import pytest
 
 from app.errors import DataError, MachineError
 from app.storage import header_walk
+from app.storage.describe import describe
 from app.storage.header_walk import check_data
 from app.storage.rows import open_rows
 
@@ -340,6 +341,21 @@ def test_all_bad_files_are_told_and_good_ones_pass(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         check_data([good[0], bad[0], good[1], bad[1], good[2]], ["x"])
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [str(path) for path in bad]
+
+
+def test_a_heap_without_an_end(tmp_path: Path, monkeypatch) -> None:
+    """HDF5 2.0 stays for ever with an object of a heap that has no size; found among mutated files."""
+    monkeypatch.setattr(header_walk, "CPU_S", 1)
+    made(tmp_path / "b.h5", lambda h5: h5.create_dataset("x", data=VALUES))
+    file = virtual(tmp_path / "a.h5", ["b.h5"])
+    content = bytearray(file.read_bytes())
+    size = content.index(b"GCOL") + 24  # of the first object; what follows it is then among zeros
+    content[size : size + 8] = (2048).to_bytes(8, "little")
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.h5: is damaged: HDF5 did not come to an end"):
+        check_data([file], ["x"])
+    with pytest.raises(DataError, match=r"a\.h5: is damaged: HDF5 did not come to an end"):
+        describe(file)
 
 
 # What a damaged header makes HDF5 do, done to one file in the child itself.
