@@ -9,9 +9,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
 ALONE = 0  # a number of ranks: one, without mpirun
@@ -44,7 +44,16 @@ def completed(file: Path, ranks: int, *settings: str, options: Sequence[str] = (
 class Job:
     """One started run; leaving the `with` block ends what is left of it."""
 
-    def __init__(self, file: Path, ranks: int, *settings: str, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        file: Path,
+        ranks: int,
+        *settings: str,
+        options: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """prefix: the start of the command line. environ: variables on top; PYTHONPATH comes before the tree."""
         self._alone = ranks == ALONE
         self._mark = uuid.uuid4().hex
         self._folder = Path(tempfile.mkdtemp(prefix="phalanx-test-"))
@@ -52,11 +61,11 @@ class Job:
         self._out = (self._folder / "out").open("wb")
         chosen = [word for setting in settings for word in ("--set", setting)]
         self.process = subprocess.Popen(
-            [*launcher(ranks), sys.executable, "-m", "app", "run", str(file), *chosen, *options],
+            [*prefix, *launcher(ranks), sys.executable, "-m", "app", "run", str(file), *chosen, *options],
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._out,
-            env=self._environ(),
+            env=self._environ(environ),
             start_new_session=True,
         )
 
@@ -73,12 +82,13 @@ class Job:
         shutil.rmtree(self._folder, ignore_errors=True)
         shutil.rmtree(self._shared, ignore_errors=True)
 
-    def _environ(self) -> dict[str, str]:
+    def _environ(self, more: Mapping[str, str]) -> dict[str, str]:
         """Ours, from this working tree; what a killed job leaves in /tmp and /dev/shm goes into folders of its own."""
         own = {MARK: self._mark, "TMPDIR": str(self._folder), "PYTHONPATH": str(TREE)}
         for part in ("btl_sm", "osc_sm"):
             own[f"OMPI_MCA_{part}_backing_directory"] = str(self._shared)
-        return os.environ | own
+        first = {"PYTHONPATH": f"{more['PYTHONPATH']}{os.pathsep}{TREE}"} if "PYTHONPATH" in more else {}
+        return os.environ | own | dict(more) | first
 
     def text(self) -> str:
         """What has been printed up to now."""

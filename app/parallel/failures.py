@@ -17,6 +17,7 @@ from app.parallel.world import World
 INTERRUPTED = 130  # what shells use for Ctrl-C
 SECONDHAND = "HorovodInternalError"  # what ranks that are well get of Horovod when another one leaves it
 PATIENCE_S = 2.0  # for that one to say why and to end the job
+TURN_S, TURNS = 1.0, 3  # a disk that is full is so for many ranks at once: the lowest one tells the user
 
 
 def install_hooks(
@@ -64,6 +65,8 @@ def _end(
     """Say what happened in one write, so that the texts of several ranks do not mix, and end the job."""
     if type(error).__name__ == SECONDHAND:
         time.sleep(PATIENCE_S)
+    elif isinstance(error, PhalanxError):
+        time.sleep(TURN_S * min(world.rank, TURNS))
     title, code = f"{_title(world, place)}{thread}", 1
     if isinstance(error, PhalanxError):
         prefix = f"{title}: " if world.size > 1 else ""

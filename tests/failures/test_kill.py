@@ -20,12 +20,12 @@ from tests.launch import ALONE, Job, completed
 from tests.runs import fragile, outcome
 
 KILLS = int(os.environ.get("PHALANX_KILLS", "8"))
-PER_PHASE = 1 if KILLS <= 8 else 2  # kills in each phase of a life
+PER_PHASE = 1 if KILLS <= 8 else 3  # kills in each phase of a life
 GONE_S = 10.0
 SAME = (2, 1)
 OTHERS = ((ALONE, 1), (2, 1), (3, 1), (2, 2))  # ranks, stages
 SEED = 20
-SLEEP_S = 0.01  # of each microbatch
+SLEEP_S = 0.005  # of each microbatch
 PLACES = (
     *("within write of a checkpoint", "before rename of a checkpoint", "before remove of a checkpoint"),
     *("within write of run.h5", "before rename of run.h5", "before rename of progress.json"),
@@ -78,22 +78,23 @@ class Killed(NamedTuple):
 def test_nothing_is_lost(tmp_path):
     chance = random.Random(SEED)
     straight, lasts_s = undisturbed(tmp_path)
-    lives: list[Life] = []
     kills: Counter[str] = Counter()
+    lives = 0
     while kills.total() < KILLS:
-        same = len(lives) % 2 == 0
-        life = Life(fragile.write_every_kind(new_folder(tmp_path, len(lives)), SLEEP_S), [])
-        lives.append(life)
+        same = lives % 2 == 0
+        life = Life(fragile.write_every_kind(new_folder(tmp_path, lives), SLEEP_S), [])
         for phase in [phase for phase in fragile.EVERY_KIND for _ in range(PER_PHASE)]:
             if kills.total() < KILLS:
                 grid = SAME if same else chance.choice(OTHERS)
                 killed = kill_in(life, grid, phase, lasts_s[phase], chance)
                 kills[killed.phase] += killed.hit
-    for life in lives:
         life.grids.append(SAME)
         completed(life.file, *on(SAME))
         assert_nothing_lost(life, straight)
-    print(f"{kills.total()} kills {dict(kills)}; lives on (ranks, stages) {[life.grids for life in lives]}")
+        lives += 1
+        print(
+            f"{lives} lives, {kills.total()} kills {dict(kills)}; the last on (ranks, stages) {life.grids}", flush=True
+        )
 
 
 def on(grid: tuple[int, int]) -> tuple[int, str, str]:

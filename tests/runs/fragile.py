@@ -106,7 +106,8 @@ def write_every_kind(folder: Path, sleep_s: float) -> Path:
     trains = {"batch_size": 20, "microbatch_size": 6, "checkpoint_steps": 2}
     thin = {"kind": "prune", "name": "thin", "network": "net", "method": "sparsity", "penalty": "growing"}
     thin |= {"penalty_epochs": 1, "remove": 0.6, "rounds": 2, "round_to": 1, "epochs": 1, "optimizer": "sgd"}
-    student = {"kind": "distill", "name": "student", "teacher": "thin", "student": own, "epochs": 4, "rate": 0.01}
+    student = {"kind": "distill", "name": "student", "teacher": "thin", "student": own, "epochs": 4}
+    student |= {"optimizer": "sgd", "rate": 0.05}  # adam turns the rounding of gradients that are zero into steps
     ground = {"kind": "quantum", "name": "ground", "task": "minimise", "circuit": {"function": "own.py:circuit"}}
     ground |= {"observable": {"model": "ising", "qubits": 8, "periodic": True}, "start": "random", "tolerance": 0.0}
     ground |= {"rate": 0.05, "steps": 30, "checkpoint_steps": 2, "save_state": True}
