@@ -17,7 +17,9 @@ from app.storage.opening import find_dataset, open_file, why
 from app.storage.untrusted import (
     DEFLATE,
     SHUFFLE,
+    START,
     WrongSize,
+    check_declared,
     check_inflated,
     chunk_count,
     chunk_places,
@@ -52,6 +54,8 @@ class Rows:
         self.note = " ".join(filter(None, (cut_note(file, name, dataset), missing_note(file, name, dataset)))) or None
         self._pipeline = plain_pipeline(dataset, self.dtype)
         self._filters = filters(dataset)
+        last = dataset.id.get_create_plist().get_filter(len(self._filters) - 1) if self._filters else (0, 0, ())
+        self._last_filter: tuple[int, tuple[int, ...]] = (last[0], last[2])
         self._foreseen = bytearray(min(chunk_count(dataset), MANY_CHUNKS) if self._filters else 0)  # 1: looked at
         self._descriptor: int = handle.id.get_vfd_handle()
         self._size = os.fstat(self._descriptor).st_size
@@ -109,6 +113,9 @@ class Rows:
                 if DEFLATE in self._filters:
                     mask, stored = self._dataset.id.read_direct_chunk(place)
                     check_inflated(stored, self._filters, mask, size)
+                elif not found.filter_mask and set(self._filters[:-1]) <= {SHUFFLE}:
+                    begin = os.pread(self._descriptor, START, found.byte_offset)
+                    check_declared(begin, *self._last_filter, size)
             if known:
                 self._foreseen[number] = 1
 

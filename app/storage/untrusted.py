@@ -26,6 +26,8 @@ SOFT_LINKS = 16
 SOURCES = 100_000  # files that a pattern of a virtual dataset may stand for
 PIECE = 1 << 16
 DEFLATE, SHUFFLE, FLETCHER = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32
+BLOSC, LZ4, BITSHUFFLE, ZSTD = 32001, 32004, 32008, 32015  # as registered with the HDF Group
+START = 18  # bytes at the start of a chunk that say how large it is
 CHECKSUM = 4  # bytes that FLETCHER adds
 
 
@@ -251,10 +253,33 @@ def check_inflated(stored: bytes, pipeline: Sequence[int], mask: int, size: int)
         _compare(made, size)
 
 
+def check_declared(start: bytes, code: int, options: Sequence[int], size: int) -> None:
+    """Whether a chunk says of itself that it holds `size` bytes, where its (last) filter writes that down.
+
+    start: its first bytes in the file. Raises WrongSize.
+    """
+    if code == BLOSC:
+        _compare(int.from_bytes(start[4:8], "little"), size)
+    elif code == LZ4 or (code == BITSHUFFLE and len(options) > 4 and options[4]):
+        _compare(int.from_bytes(start[:8], "big"), size)
+    elif code == ZSTD:
+        _compare(_size_of_zstd(start), size)
+
+
+def _size_of_zstd(start: bytes) -> int:
+    """The content size in a frame's header, -1 where there is none (RFC 8878, 3.1.1.1)."""
+    if len(start) < 18 or start[:4] != b"\x28\xb5\x2f\xfd":
+        return -1
+    flag, single = start[4] >> 6, start[4] >> 5 & 1
+    at = 5 + (not single) + (0, 1, 2, 4)[start[4] & 3]
+    width = (single, 2, 4, 8)[flag]
+    return int.from_bytes(start[at : at + width], "little") + (256 if width == 2 else 0) if width else -1
+
+
 def _compare(made: int, size: int) -> None:
     if made != size:
-        more = f"more than {size:,}" if made > size else f"{made:,}"
-        raise WrongSize(f"a chunk of {size:,} bytes holds {more}")
+        other = f"more than {size:,}" if made > size else f"{made:,}" if made >= 0 else "it is not known how many"
+        raise WrongSize(f"a chunk of {size:,} bytes holds {other}")
 
 
 def chunk_count(dataset: h5py.Dataset) -> int:

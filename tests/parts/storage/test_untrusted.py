@@ -261,6 +261,46 @@ def test_a_chunk_that_unpacks_to_more_than_it_holds(tmp_path: Path, kind: str) -
     assert peak() - before < 16 << 20
 
 
+OTHERS = {
+    "Blosc": ({"cname": "lz4"}, 4, "little", 4),
+    "Blosc with zstd": ({"cname": "zstd"}, 4, "little", 4),
+    "LZ4": ({}, 0, "big", 8),
+    "Bitshuffle": ({}, 0, "big", 8),
+    "Bitshuffle with zstd": ({"cname": "zstd"}, 0, "big", 8),
+    "Bitshuffle with none": ({"cname": "none"}, None, "", 0),
+    "Zstd": ({}, 6, "little", 2),
+}
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_chunks_of_other_filters_that_say_another_size(tmp_path: Path, kind: str, shuffle: bool) -> None:
+    hdf5plugin = pytest.importorskip("hdf5plugin", reason="hdf5plugin is not installed")
+    options, at, order, width = OTHERS[kind]
+    values = np.arange(4000.0).reshape(100, 40)
+
+    def fill(h5: h5py.File) -> None:
+        way = getattr(hdf5plugin, kind.partition(" ")[0])(**options)
+        h5.create_dataset("x", data=values, chunks=(10, 40), shuffle=shuffle, **way)
+
+    file = made(tmp_path / "a.h5", fill)
+    np.testing.assert_array_equal(read(file), values)
+    if at is None:
+        return
+    for change in (-64, 64):
+        with h5py.File(file, "r+") as h5:
+            mask, stored = h5["x"].id.read_direct_chunk((10, 0))
+            field = int.from_bytes(stored[at : at + width], order) + change
+            changed = stored[:at] + field.to_bytes(width, order) + stored[at + width :]
+            h5["x"].id.write_direct_chunk((10, 0), changed, mask)
+        rows = open_rows(file, "x")
+        with pytest.raises(DataError, match="a chunk of 3,200 bytes holds (more than 3,200|3,136)"):
+            rows.read_into(0, np.empty((100, 40)))
+        rows.close()
+        with h5py.File(file, "r+") as h5:
+            h5["x"].id.write_direct_chunk((10, 0), stored, mask)
+
+
 SHORT = {
     "gzip": ({"compression": "gzip"}, zlib.compress(bytes(16)), "bytes holds 16"),
     "gzip across samples": ({"chunks": (8, 2), "compression": "gzip"}, zlib.compress(bytes(16)), "bytes holds 16"),
