@@ -43,12 +43,13 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+GresTypes=gpu
 ReturnToService=2
 SlurmdParameters=config_overrides
 KillWait=15
 MailProg=/bin/true
 """
-NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} State=UNKNOWN\n"
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} Gres=gpu:2 State=UNKNOWN\n"
 PARTITIONS = """\
 PartitionName=batch Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20 State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF State=UP
@@ -84,7 +85,7 @@ class Cluster:
             self._start("slurmctld", "slurmctld", "-D", "-c")
             for node in NODES:
                 self.start_node(node)
-            self.until(lambda: self.idle() == len(NODES), "idle nodes")
+            self.until(lambda: self.idle() == len(NODES), "idle nodes", 60)
         except BaseException:
             self.end()
             raise
@@ -142,14 +143,18 @@ class Cluster:
         self._start(name, *words)
 
     def kill_node(self, name: str) -> None:
-        """The node loses power: its slurmd and everything that runs on it is killed at once."""
+        """The node loses power: its slurmd and everything that runs on it is killed at once. Its disk is a RAM disk.
+
+        On another one the step's folder of PMIx would stay, and no step of the same number starts there any more.
+        """
         slurmd = self._daemons.pop(name)
-        space = os.readlink(f"/proc/{slurmd.pid}/ns/uts")
-        slurmd.kill()
+        victims = self._pids(_host(slurmd.pid))
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # or those that live longest would report the others' death
+            for pid in victims:
+                _kill(pid, number)
         slurmd.wait()
-        for pid in self._pids():
-            if _namespace(pid) == space:
-                _kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder / name)
+        self._make_disk(name)
 
     def until(self, arrived: Callable[[], T], what: str, limit_s: float = LIMIT_S) -> T:
         """Wait for something true, and return it."""
@@ -172,6 +177,7 @@ class Cluster:
         """Cancel all jobs, then end every process of this cluster, and only those."""
         if "slurmctld" in self._daemons:
             self._end_jobs()
+        hosts = ["", *(_host(self._daemons[name].pid) for name in NODES if name in self._daemons)]
         for daemon in self._daemons.values():
             daemon.terminate()
         for daemon in self._daemons.values():
@@ -181,8 +187,9 @@ class Cluster:
                 daemon.kill()
                 daemon.wait()
         self._daemons.clear()
-        for pid in self._pids():
-            _kill(pid, signal.SIGKILL)
+        for host in hosts:
+            for pid in self._pids(host):
+                _kill(pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_jobs(self) -> None:
@@ -210,11 +217,15 @@ class Cluster:
         ports = _free_ports(1 + len(NODES))
         text = CONFIGURATION.format(host=host, user=user, ports=ports, folder=self.folder)
         for name, port in zip(NODES, ports[1:], strict=True):
-            for part in ("spool", "tmp"):
-                (self.folder / name / part).mkdir(parents=True)
+            self._make_disk(name)
             text += NODE.format(name=name, host=name if self.own_hosts else host, port=port, cpus=CPUS)
         (self.folder / "state").mkdir(mode=0o700)
         (self.folder / "slurm.conf").write_text(text + PARTITIONS)
+        (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")  # only counted
+
+    def _make_disk(self, name: str) -> None:
+        for part in ("spool", "tmp"):
+            (self.folder / name / part).mkdir(parents=True)
 
     def _start_munged(self) -> None:
         key = self.folder / "munge.key"
@@ -234,9 +245,11 @@ class Cluster:
                 words, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
-    def _pids(self) -> list[int]:
-        """The living processes of this cluster: daemons, steps and jobs."""
+    def _pids(self, host: str = "") -> list[int]:
+        """Its living processes, or those on one host of its own: a slurmstepd has no environment to know it by."""
         numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        if host and host != _host(os.getpid()):
+            return [pid for pid in numbers if _host(pid) == host]
         return [pid for pid in numbers if f"{MARK}={self._mark}" in _environment(pid)]
 
 
@@ -269,7 +282,8 @@ def _environment(pid: int) -> list[str]:
         return []
 
 
-def _namespace(pid: int) -> str:
+def _host(pid: int) -> str:
+    """What stands for the host name that a process sees; empty when it has ended."""
     try:
         return os.readlink(f"/proc/{pid}/ns/uts")
     except OSError:

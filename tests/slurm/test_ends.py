@@ -35,6 +35,17 @@ def test_by_mpirun(two_hosts, tmp_path):
     assert "mpirun" in job.text()
 
 
+def test_one_gpu_a_rank(pmix, tmp_path):
+    """On devices that Slurm believes in; the run takes the processors."""
+    file = digits(tmp_path)
+    number = jobs.sbatch(
+        pmix, tmp_path, "-N1", "--ntasks-per-node=2", "-c2", str(jobs.SCRIPTS / "run-gpu.sh"), file.name
+    )
+    job = jobs.Job(pmix, number, tmp_path / f"phalanx-{number}.out")
+    assert "2 ranks on 1 host" in job.completed()
+    assert job.shown()["TresPerTask"] == "gres:gpu:1"
+
+
 def test_ranks_that_do_not_find_each_other_are_refused(slurm, tmp_path):
     job = jobs.submit(slurm, digits(tmp_path), environ={"PHALANX_LAUNCH": "srun --mpi=none"})
     assert job.end() == "FAILED"

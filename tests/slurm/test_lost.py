@@ -15,10 +15,10 @@ def submit(slurm, folder, **environ):
     return job, file
 
 
-def assert_restarted(job, file, straight):
+def assert_restarted(job, file, straight, restarts=(1,)):
     text = job.completed()
-    assert job.restarts() == 1
-    assert len(re.findall(jobs.GOES_ON, text)) == 1
+    assert job.restarts() in restarts
+    assert len(re.findall(jobs.GOES_ON, text)) == job.restarts()
     jobs.assert_same(file, straight(STEPS))
 
 
@@ -56,5 +56,6 @@ def test_a_node_is_lost_and_mpirun_says_all_is_well(two_hosts, tmp_path, straigh
     two_hosts.kill_node("n2")
     job.until("requeued; it goes on where it stopped")
     two_hosts.start_node("n2")
-    assert_restarted(job, file, straight)
+    # Slurm may still owe the node the end of the first life, and then ends the second one there.
+    assert_restarted(job, file, straight, restarts=(1, 2))
     assert "unfinished, code 0" in job.text()
