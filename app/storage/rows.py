@@ -56,7 +56,7 @@ class Rows:
         self._filters = filters(dataset)
         last = dataset.id.get_create_plist().get_filter(len(self._filters) - 1) if self._filters else (0, 0, ())
         self._last_filter: tuple[int, tuple[int, ...]] = (last[0], last[2])
-        self._foreseen = bytearray(min(chunk_count(dataset), MANY_CHUNKS) if self._filters else 0)  # 1: looked at
+        self._foreseen = bytearray(min(chunk_count(dataset), MANY_CHUNKS) if self.chunked else 0)  # 1: looked at
         self._descriptor: int = handle.id.get_vfd_handle()
         self._size = os.fstat(self._descriptor).st_size
         self._space = dataset.id.get_space()
@@ -91,7 +91,7 @@ class Rows:
 
     def _slab_into(self, start: int, out: np.ndarray) -> None:
         """Read rows through HDF5; h5py's read_direct does the same with 100 us of Python a call."""
-        if self._filters:
+        if self.chunked:
             self._foresee(start, start + len(out))
         self._space.select_hyperslab((start,) + (0,) * len(self.shape), out.shape)
         self._dataset.id.read(h5py.h5s.create_simple(out.shape), self._space, out, self._memory_type)
@@ -113,7 +113,7 @@ class Rows:
                 if DEFLATE in self._filters:
                     mask, stored = self._dataset.id.read_direct_chunk(place)
                     check_inflated(stored, self._filters, mask, size)
-                elif not found.filter_mask and set(self._filters[:-1]) <= {SHUFFLE}:
+                elif self._filters and not found.filter_mask and set(self._filters[:-1]) <= {SHUFFLE}:
                     begin = os.pread(self._descriptor, START, found.byte_offset)
                     check_declared(begin, *self._last_filter, size)
             if known:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from app.report.log import Log
 from app.storage.header_walk import check_data
 
 T = TypeVar("T")
+CHECKED = 500  # files that rank 0 looks through while the others, and their watchdog, wait
 IMAGE_NETWORKS = (Lenet, Resnet)
 
 
@@ -41,8 +43,8 @@ def open_data(
     def together(action: Callable[[], T]) -> T:
         return world.together(action, lambda: watchdog.operation("agreement on the data"))
 
-    names = (given.data.inputs, given.data.targets)
-    together(lambda: check_data(files, names) if world.rank == 0 else None)
+    for start in range(0, len(files), CHECKED):
+        together(partial(_check, given, files[start : start + CHECKED], world))
     source = together(lambda: _open(given, files))
     for note in source.notes:
         log.warn(note)
@@ -72,6 +74,12 @@ def _key(given: Input, fingerprint: str) -> str:
     data = given.data
     parts = (fingerprint, data.inputs, data.targets, data.task, data.standardise, data.layout, data.validation)
     return repr((*parts, data.test, given.split_seed, given.network.kind, _vocabulary(given), _per_position(given)))
+
+
+def _check(given: Input, files: Sequence[Path], world: World) -> None:
+    """One process for all of them, not one a rank."""
+    if world.rank == 0:
+        check_data(files, (given.data.inputs, given.data.targets))
 
 
 def _open(given: Input, files: Sequence[Path]) -> Source:
