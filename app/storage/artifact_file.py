@@ -50,14 +50,15 @@ class StoredTree(NamedTuple):
     header: Header
 
 
-def write(path: Path, tree: Tree, *, kind: str, provenance: Provenance) -> None:
+def write(path: Path, tree: Tree, *, kind: str, provenance: Provenance, like: Image | None = None) -> Image:
     """Write a tree as a file of this kind; whatever happens, `path` is afterwards the older file or the new one, whole.
 
     The arrays go from where they are to the file: of those that a Later gives, or that lie on an accelerator, one at a
-    time is held. Collective over: none (one rank writes). Raises MachineError (full disk, quota, permission), TypeError
-    for what a tree cannot hold.
+    time is held. What is returned may be given as `like` to the next write of a tree of the same names and shapes, and
+    makes it quicker. Collective over: none (one rank writes). Raises MachineError (full disk, quota, permission),
+    TypeError for what a tree cannot hold.
     """
-    image = Image(tree, _words(kind, provenance))
+    image = Image(tree, _words(kind, provenance), like)
     atomic_write.make_folder(path.parent)
 
     def fill(descriptor: int) -> None:
@@ -69,6 +70,7 @@ def write(path: Path, tree: Tree, *, kind: str, provenance: Provenance) -> None:
         atomic_write.write_all(descriptor, header.make(kind, sink.digest.hexdigest(), image.size))
 
     atomic_write.replace_by(path, header.SIZE + image.size, fill)
+    return image
 
 
 def read(path: Path, *, kind: str, keep: Keep | None = None) -> StoredTree:

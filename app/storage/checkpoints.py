@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from app.errors import ArtifactError
 from app.storage import artifact_file, atomic_write
 from app.storage.artifact_file import Header, Provenance
+from app.storage.image import Image
 from app.storage.tree import Keep, Tree, merged
 
 KIND = "checkpoint"
@@ -56,6 +57,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.passed_over: tuple[PassedOver, ...] = ()
+        self._last: Image | None = None
 
     def write(
         self, tree: Tree, *, provenance: Provenance, phase: str, epoch: int, step: int, part: int = 0, parts: int = 1
@@ -74,7 +76,8 @@ class Checkpoints:
             stored |= {"part": part, "parts": parts}
         else:
             atomic_write.clean_leftovers(self.folder)
-        artifact_file.write(path, stored | {"state": tree}, kind=KIND, provenance=provenance)
+        whole = stored | {"state": tree}
+        self._last = artifact_file.write(path, whole, kind=KIND, provenance=provenance, like=self._last)
         if parts == 1:
             self.drop(epoch, step, parts)
         return path

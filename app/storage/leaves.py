@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class Leaf(NamedTuple):
     kind: str | None
     torch_dtype: str | None
     content: Callable[[], np.ndarray]
+
+    @property
+    def bytes(self) -> int:
+        """Of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def encoded(value: Any) -> Leaf:

@@ -17,7 +17,7 @@ A key becomes a link name with `/`, `%`, NUL and lone surrogates written as % an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,6 +33,22 @@ Keep: TypeAlias = Callable[[Place], bool]
 DEEPEST = 64
 
 
+class Item(NamedTuple):
+    """One thing to store, in the order of the tree: a group that begins ("dict", "list") or ends ("end"), an empty
+    dataset ("none"), or a dataset ("leaf").
+    """
+
+    what: str
+    name: bytes
+    place: Place
+    leaf: Leaf | None = None
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """All that decides where things lie in the file: everything but the values."""
+        return (self.what, self.name, *self.leaf[:4]) if self.leaf is not None else (self.what, self.name)
+
+
 class Extent(NamedTuple):
     """Where the values of a dataset belong in its HDF5 file, counted in bytes, and what gives them."""
 
@@ -42,20 +58,26 @@ class Extent(NamedTuple):
     content: Callable[[], np.ndarray]
 
 
-def lay_out_tree(group: Any, tree: Tree) -> list[Extent]:
-    """Make the groups and datasets of `tree` in an empty h5py group; the values still to be put there, in tree order.
+def items_of(tree: Tree) -> list[Item]:
+    """What is to be stored of a tree. Raises TypeError with the place of a value that has no exact form in HDF5."""
+    return list(_items(tree, (), 0))
 
-    Raises TypeError with the place of a value that has no exact form in HDF5.
-    """
-    writer = _Writer()
-    writer.write(group.id, tree, (), 0)
-    return writer.extents
+
+def lay_out(group: Any, items: Sequence[Item]) -> list[Extent]:
+    """Make groups and datasets in an empty h5py group; the values still to be put there, in the order of the items."""
+    return _Writer().write(group.id, items)
+
+
+def refilled(extents: Sequence[Extent], items: Sequence[Item]) -> list[Extent]:
+    """The same places with other values, from items of the same form."""
+    leaves = [item.leaf for item in items if item.leaf is not None and item.leaf.bytes]
+    return [extent._replace(content=leaf.content) for extent, leaf in zip(extents, leaves, strict=True)]
 
 
 def read_tree(group: Any, keep: Keep | None = None) -> Tree:
     """The tree stored in an h5py group, of its leaves those whose place `keep` takes; a list is one leaf.
 
-    Raises ValueError for what `lay_out_tree` would not have made.
+    Raises ValueError for what `lay_out` would not have made.
     """
     from h5py import h5g
 
@@ -64,7 +86,7 @@ def read_tree(group: Any, keep: Keep | None = None) -> Tree:
 
 
 def check_tree(group: Any) -> None:
-    """Walk the headers below an h5py group and read no values. Raises ValueError for what `lay_out_tree` does not make.
+    """Walk the headers below an h5py group and read no values. Raises ValueError for what `lay_out` does not make.
 
     So no link, layout or type in it leads to another file.
     """
@@ -106,6 +128,44 @@ def _escaped(match: re.Match[str]) -> str:
     return f"%{ord(match[0]):04X}"
 
 
+def _items(tree: Tree, place: Place, depth: int) -> Iterator[Item]:
+    if depth > DEEPEST:
+        raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
+    for key, value in tree.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{shown(place)}: the key {key!r} is a {type(key).__name__}, expected a str")
+        yield from _items_of_value(value, escape(key).encode(), (*place, key), depth)
+
+
+def _items_of_value(value: Value, name: bytes, place: Place, depth: int) -> Iterator[Item]:
+    if isinstance(value, dict):
+        yield Item("dict", name, place)
+        yield from _items(value, place, depth + 1)
+        yield Item("end", b"", place)
+    elif isinstance(value, list):
+        yield from _items_of_list(value, name, place, depth)
+    elif value is None:
+        yield Item("none", name, place)
+    else:
+        try:
+            yield Item("leaf", name, place, encoded(value))
+        except TypeError as error:
+            raise TypeError(f"{shown(place)}: {error}") from None
+
+
+def _items_of_list(value: list[Value], name: bytes, place: Place, depth: int) -> Iterator[Item]:
+    column = encoded_list(value)
+    if column is not None:
+        yield Item("leaf", name, place, column)
+        return
+    yield Item("list", name, place)
+    if depth > DEEPEST:
+        raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
+    for number, item in enumerate(value):
+        yield from _items_of_value(item, str(number).encode(), (*place, str(number)), depth + 1)
+    yield Item("end", b"", place)
+
+
 class _Writer:
     """Makes datasets through h5py's low-level calls (50 us instead of 200), each with its room but without values."""
 
@@ -113,7 +173,6 @@ class _Writer:
         from h5py import h5d, h5g, h5p, h5s
 
         self.h5d, self.h5g, self.h5s = h5d, h5g, h5s
-        self.extents: list[Extent] = []
         self.types: dict[np.dtype, Any] = {}
         self.scalar = h5s.create(h5s.SCALAR)
         self.dataset_rules = h5p.create(h5p.DATASET_CREATE)
@@ -127,54 +186,34 @@ class _Writer:
         self.link_rules = h5p.create(h5p.LINK_CREATE)
         self.link_rules.set_char_encoding(1)  # UTF-8
 
-    def write(self, group: Any, tree: Tree, place: Place, depth: int) -> None:
-        if depth > DEEPEST:
-            raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
-        for key, value in tree.items():
-            if not isinstance(key, str):
-                raise TypeError(f"{shown(place)}: the key {key!r} is a {type(key).__name__}, expected a str")
-            self.value(group, escape(key).encode(), value, (*place, key), depth)
-
-    def value(self, group: Any, name: bytes, value: Value, place: Place, depth: int) -> None:
-        if isinstance(value, dict):
-            self.write(self.group(group, name), value, place, depth + 1)
-        elif isinstance(value, list):
-            self.list(group, name, value, place, depth)
-        elif value is None:
-            space = self.h5s.create(self.h5s.NULL)
-            self.h5d.create(group, name, self.type(np.dtype("f8")), space, self.dataset_rules, self.link_rules)
-        else:
-            try:
-                leaf = encoded(value)
-            except TypeError as error:
-                raise TypeError(f"{shown(place)}: {error}") from None
-            self.leaf(group, name, leaf, place)
-
-    def list(self, group: Any, name: bytes, value: list[Value], place: Place, depth: int) -> None:
-        column = encoded_list(value)
-        if column is not None:
-            self.leaf(group, name, column, place)
-            return
-        items = self.group(group, name)
-        self.mark(items, b"type", "list")
-        if depth > DEEPEST:
-            raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
-        for number, item in enumerate(value):
-            self.value(items, str(number).encode(), item, (*place, str(number)), depth + 1)
+    def write(self, group: Any, items: Sequence[Item]) -> list[Extent]:
+        groups, extents = [group], []
+        for item in items:
+            if item.what == "end":
+                groups.pop()
+            elif item.what == "none":
+                space, kind = self.h5s.create(self.h5s.NULL), self.type(np.dtype("f8"))
+                self.h5d.create(groups[-1], item.name, kind, space, self.dataset_rules, self.link_rules)
+            elif item.leaf is not None:
+                extents += self.leaf(groups[-1], item.name, item.leaf, item.place)
+            else:
+                groups.append(self.group(groups[-1], item.name))
+                if item.what == "list":
+                    self.mark(groups[-1], b"type", "list")
+        return extents
 
     def group(self, group: Any, name: bytes) -> Any:
         return self.h5g.create(group, name, lcpl=self.link_rules, gcpl=self.group_rules)
 
-    def leaf(self, group: Any, name: bytes, leaf: Leaf, place: Place) -> None:
+    def leaf(self, group: Any, name: bytes, leaf: Leaf, place: Place) -> list[Extent]:
         space = self.h5s.create_simple(leaf.shape) if leaf.shape else self.scalar
         dataset = self.h5d.create(group, name, self.type(leaf.dtype), space, self.dataset_rules, self.link_rules)
-        size = dataset.get_storage_size()
-        if size:
-            self.extents.append(Extent(dataset.get_offset(), size, place, leaf.content))
         if leaf.kind:
             self.mark(dataset, b"type", leaf.kind)
         if leaf.torch_dtype:
             self.mark(dataset, b"torch_dtype", leaf.torch_dtype)
+        size = dataset.get_storage_size()
+        return [Extent(dataset.get_offset(), size, place, leaf.content)] if size else []
 
     def mark(self, thing: Any, name: bytes, text: str) -> None:
         from h5py import h5a

@@ -233,3 +233,55 @@ def test_results_are_read_without_torch(tmp_path):
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def bytes_of(image):
+    content = io.BytesIO()
+    image.stream(content.write)
+    return content.getvalue()
+
+
+def changing(step):
+    return {
+        "weights": {"a": torch.full((3, 4), float(step)), "b": np.arange(5) + step, "empty": np.zeros((0, 2))},
+        "step": step,
+        "names": ["x", "y"],
+        "mixed": [1.5, step, None, {"deep": float(step)}],
+        "nothing": None,
+        "word": f"step {step}",
+    }
+
+
+@pytest.mark.parametrize("words", [{}, {"written": "2026-01-01T00:00:0%d", "kind": "checkpoint"}])
+def test_an_image_like_another_is_the_same_to_the_byte_as_one_made_anew(words):
+    image = None
+    for step in range(5):
+        attributes = {name: text % step if "%" in text else text for name, text in words.items()}
+        image = Image(changing(step), attributes, image)
+        assert bytes_of(image) == bytes_of(Image(changing(step), attributes))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changing(1) | {"step": 2.0},
+        changing(1) | {"weights": {"a": torch.zeros(4, 3)}},
+        changing(1) | {"names": ["x", "yy"]},
+        changing(1) | {"mixed": [1.5, 1, None]},
+        {name: value for name, value in changing(1).items() if name != "nothing"},
+        dict(reversed(changing(1).items())),
+    ],
+)
+def test_an_image_of_another_form_is_made_anew(other):
+    before = Image(changing(0), {"written": "noon"})
+    assert bytes_of(Image(other, {"written": "noon"}, before)) == bytes_of(Image(other, {"written": "noon"}))
+    assert bytes_of(Image(changing(1), {"written": "tea time"}, before)) == bytes_of(
+        Image(changing(1), {"written": "tea time"})
+    )
+
+
+def test_a_text_that_stands_twice_is_not_replaced():
+    tree = {"loss": np.ones(3)}
+    before = Image(tree, {"written": "noon", "phase": "noon"})
+    now = {"written": "dawn", "phase": "noon"}
+    assert bytes_of(Image(tree, now, before)) == bytes_of(Image(tree, now))
