@@ -22,20 +22,23 @@ LONGEST_KEY = 512
 
 def read_text(path: Path) -> str:
     """The text of an input file. Raises InputError."""
+    name = printable(str(path))
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:  # of a device there is no end
+            raw = file.read(LARGEST_TEXT + 1)
+            size = max(len(raw), path.stat().st_size)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file{_neighbours(path)}") from None
+        raise InputError(f"{name}: no such file{_neighbours(path)}") from None
     except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not an input file{_inside(path)}") from None
+        raise InputError(f"{name}: is a folder, not an input file{_inside(path)}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
-    if len(raw) > LARGEST_TEXT:
-        raise InputError(f"{path}: {len(raw)} bytes; an input file has at most {LARGEST_TEXT}. Is it really TOML?")
+        raise InputError(f"{name}: cannot be read: {error.strerror}.") from None
+    if size > LARGEST_TEXT:
+        raise InputError(f"{name}: {size} bytes; an input file has at most {LARGEST_TEXT}. Is it really TOML?")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}). Is it really TOML?") from None
+        raise InputError(f"{name}: is not UTF-8 text (byte {error.start}). Is it really TOML?") from None
 
 
 def read_input(text: str, file: str, settings: Sequence[str] = ()) -> Input:
@@ -44,6 +47,7 @@ def read_input(text: str, file: str, settings: Sequence[str] = ()) -> Input:
     `file` names it in messages; `settings` are "--set" overrides such as "phase.teacher.epochs=3".
     Raises InputError with every problem found.
     """
+    file = printable(file)
     raw = _parse(text, file)
     for setting in settings:
         _override(raw, setting)
@@ -144,13 +148,13 @@ def _value(text: str) -> Any:
 def _neighbours(path: Path) -> str:
     """The end of a sentence: the TOML file nearest in name to one that is not there."""
     near = difflib.get_close_matches(path.name, _toml_files(path.parent), 1)
-    return f"; did you mean {path.parent / near[0]}?" if near else "."
+    return f"; did you mean {printable(str(path.parent / near[0]))}?" if near else "."
 
 
 def _inside(folder: Path) -> str:
     """The end of a sentence: the TOML files in a folder."""
     names = _toml_files(folder)
-    return f"; it holds {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}." if names else "."
+    return f"; it holds {printable(', '.join(names[:5]))}{', ...' if len(names) > 5 else ''}." if names else "."
 
 
 def _toml_files(folder: Path) -> list[str]:

@@ -198,6 +198,10 @@ def test_too_large(job, refused):
     refused(job.check(), f"{job.input}: 2097152 bytes", "at most 1048576", "Is it really TOML?")
 
 
+def test_a_device_as_input_file(job, refused):
+    refused(job.command("check", "/dev/zero"), "/dev/zero: 1048577 bytes", "at most 1048576")
+
+
 def test_not_utf8(job, refused):
     job.input.write_bytes(b'[run]\nname = "caf\xe9"')
     refused(job.check(), f"{job.input}: is not UTF-8 text (byte 17)")
@@ -215,6 +219,16 @@ def test_empty(job, refused):
 
 def test_no_input_file(job, refused):
     refused(job.command("check", str(job.folder / "jab.toml")), "jab.toml: no such file", "did you mean", "job.toml?")
+
+
+def test_control_characters_in_the_name_of_an_input_file(job, refused):
+    (job.folder / "jo\x1b[2Jb.toml").write_text("[run]\nname = 1\n")
+    shown = r"jo\x1b[2Jb.toml"
+    refused(job.command("check", str(job.folder / "jo\x1b[2Jb.tom")), "no such file", f"{shown}?")
+    (job.folder / "jo\x1b[2Jb.toml").write_text("[run]\nname = ")
+    refused(job.command("check", str(job.folder / "jo\x1b[2Jb.toml")), f"{shown}: is not valid TOML")
+    job.input.unlink()
+    refused(job.command("check", str(job.folder)), f"it holds {shown}.")
 
 
 def test_folder_as_input_file(job, refused):
