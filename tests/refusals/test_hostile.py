@@ -13,6 +13,7 @@ import torch
 from app.data.statistics import Statistics
 from app.storage.artifact_file import Provenance
 from app.storage.networks import read_network, write_network
+from tests.launch import launcher
 from tests.refusals.conftest import ENVIRON, SAMPLES
 
 DISTILL = """
@@ -154,6 +155,28 @@ def test_a_hostile_data_file_on_several_ranks(job, refused):
     with h5py.File(job.data, "a") as h5:
         h5.create_dataset("images", (SAMPLES,), "u1", external=[("/etc/passwd", 0, SAMPLES)])
     refused(job.launch(3), str(job.data), "keeps its values in another file (/etc/passwd)")
+
+
+ONE_CHILD = """
+import sys
+from app.cli import main
+from app.storage import header_walk
+
+def child(tasks):
+    print("a child for", len(tasks), flush=True)
+    return ask(tasks)
+
+ask, header_walk._child = header_walk._child, child
+sys.exit(main(["run", sys.argv[1]]))
+"""
+
+
+def test_one_process_looks_at_all_files_for_all_ranks(job):
+    job.store("more.h5")
+    job.edit(('"data.h5"', '["data.h5", "more.h5"]'))
+    told = job.start([*launcher(3), sys.executable, "-c", ONE_CHILD, str(job.input)])
+    assert told.code == 0
+    assert told.out.count("a child") == told.out.count("a child for 2") == 1
 
 
 def test_a_pipe_as_data_file(job, refused):
