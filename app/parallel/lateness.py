@@ -33,13 +33,26 @@ class Notes:
 
     def exchange(self, state: State, kind: str) -> dict[int, State]:
         """Show this rank's state and read everybody's. A full or broken disk leaves this rank's own. By rank."""
-        with contextlib.suppress(OSError):
+        name = f"{kind}-{self._rank}"
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            unfinished = self._folder / f"{kind}-{self._rank}.new"
-            unfinished.write_text(json.dumps(state))
-            os.replace(unfinished, self._folder / f"{kind}-{self._rank}")
-            self._remove_own({LATE, ASKS, HERE} - {kind})
+            (self._folder / f"{name}.new").write_text(json.dumps(state))
+            os.replace(self._folder / f"{name}.new", self._folder / name)
+        except OSError:
+            self._remove(f"{name}.new")
+            with contextlib.suppress(OSError):
+                (self._folder / name).touch()  # a disk that is full mostly takes a name
+        self._remove_own({LATE, ASKS, HERE} - {kind})
         return self._read() | {self._rank: state}
+
+    def forget_answers(self) -> None:
+        """Those to an earlier question; who lives answers again, and who was stopped has not taken its own back."""
+        for rank in self._numbers(HERE):
+            self._remove(f"{HERE}-{rank}")
+
+    def there(self) -> set[int]:
+        """The ranks of which there is a file, with a state or without."""
+        return {rank for kind in (LATE, ASKS, HERE) for rank in self._numbers(kind) if rank < self._size}
 
     def late(self) -> list[int]:
         """The ranks that have written that they wait too long, ascending."""

@@ -22,6 +22,9 @@ from types import TracebackType
 from app.parallel.lateness import ASKS, HERE, LATE, Notes, State, diagnosis
 
 POLLS = 8  # per limit
+SILENCE_S = (
+    20.0  # at least, of a rank that is only asked: compilers and such keep its watchdog from running for seconds
+)
 
 
 class Operation:
@@ -138,12 +141,12 @@ class Watchdog:
                 late_since = None
                 continue
             waited_s = 0.0 if late_since is None else time.monotonic() - late_since
-            late_since = late_since or time.monotonic()
+            if late_since is None:
+                late_since = time.monotonic()
+                self._notes.forget_answers()
             if self._patient():
                 states = self._ask()
-                reports = len(states) < self._size and waited_s > self._limit_s * (
-                    1 + self._before(self._notes.asking())
-                )
+                reports = waited_s > max(self._limit_s, SILENCE_S) * (1 + self._before(self._notes.asking()))
             else:
                 states = self._tell()
                 reports = self._my_turn(states, waited_s)
@@ -163,9 +166,10 @@ class Watchdog:
         return current is not None and current[2]
 
     def _ask(self) -> dict[int, State]:
-        """Whether all others are there; then the clock starts anew."""
+        """Whether all others are there; then, and where no question can be asked, the clock starts anew."""
         states = self._notes.exchange(self._state(), ASKS)
-        if len(states) == self._size:
+        there = self._notes.there()
+        if len(there) == self._size or self._rank not in there:
             self._all_there = time.monotonic()
         return states
 

@@ -36,18 +36,21 @@ def reached(place):
             threading.Timer(PLACE["delay_s"], die).start() if PLACE["delay_s"] else die()
 
 
-def named(path):
-    found = path.parent.name == "net" or re.match("[0-9]{6}-[0-9]{8}", path.name)
-    return "a checkpoint" if found else path.name
+def about_to(what, path):
+    if path.parent.name == "net" or re.match("[0-9]{6}-[0-9]{8}", path.name):
+        reached("%s a checkpoint" % what)
+        reached("%s a checkpoint of %s" % (what, path.parts[path.parts.index("checkpoints") + 1]))
+    else:
+        reached("%s %s" % (what, path.name))
 
 
 def audit(event, arguments):
     if event in ("os.rename", "os.remove"):
         path = Path(os.fsdecode(arguments[1] if event == "os.rename" else arguments[0]))
-        reached("before %s of %s" % (event[3:], named(path)))
+        about_to("before %s of" % event[3:], path)
     if event == "open" and isinstance(arguments[0], str) and arguments[0].endswith(".part"):
         path = Path(arguments[0])
-        reached("within write of %s" % named(path.with_name(path.name[1:].rsplit(".", 2)[0])))
+        about_to("within write of", path.with_name(path.name[1:].rsplit(".", 2)[0]))
 
 
 if PLACE.get("place", "").startswith(("before", "within")) and not LOADED:
@@ -110,7 +113,7 @@ def write_every_kind(folder: Path, sleep_s: float) -> Path:
     student |= {"optimizer": "sgd", "rate": 0.05}  # adam turns the rounding of gradients that are zero into steps
     ground = {"kind": "quantum", "name": "ground", "task": "minimise", "circuit": {"function": "own.py:circuit"}}
     ground |= {"observable": {"model": "ising", "qubits": 8, "periodic": True}, "start": "random", "tolerance": 0.0}
-    ground |= {"rate": 0.05, "steps": 30, "checkpoint_steps": 2, "save_state": True}
+    ground |= {"rate": 0.05, "steps": 60, "checkpoint_steps": 2, "save_state": True}
     inputs = made.features(6)
     made.write_data(folder / "data.h5", inputs, made.labels(inputs))
     (folder / "own.py").write_text(OWN)
@@ -127,7 +130,8 @@ def kill(folder: Path, rank: int, place: str, count: int, delay_s: float = 0.0) 
     """Jobs started from now on lose this rank when it is at the place for the `count`th time.
 
     Places: training, validation and evaluation (forward passes of one microbatch), and "before rename of NAME", "before
-    remove of NAME", "within write of NAME", where NAME is a file's, or "a checkpoint". delay_s: from there on.
+    remove of NAME", "within write of NAME", where NAME is a file's, or "a checkpoint", or "a checkpoint
+    of PHASE". delay_s: from there on.
     """
     (folder / "kill.json").write_text(json.dumps({"rank": rank, "place": place, "count": count, "delay_s": delay_s}))
 

@@ -1,13 +1,16 @@
 """Watchdogs of several ranks in one process: who is late, who is missing, and that the job is ended."""
 
+import errno
 import json
 import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from app.parallel import watchdog
 from app.parallel.lateness import LATE, Notes, State, diagnosis
 from app.parallel.watchdog import Watchdog
 
@@ -36,6 +39,12 @@ def wait_for(condition: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Silence is told from slowness sooner."""
+    monkeypatch.setattr(watchdog, "SILENCE_S", 2.0)
 
 
 @pytest.fixture
@@ -115,6 +124,29 @@ def test_a_patient_rank_ends_the_job_when_another_falls_silent(ranks):
         second.dog._end.set()  # as if it were stopped: it answers no more, and takes no earlier answer back
         assert wait_for(first.aborted.is_set)
     assert any(line.startswith("no answer from rank 1:") for line in first.said)
+
+
+def test_a_patient_rank_concludes_nothing_from_a_full_disk(ranks, monkeypatch):
+    def no_space(path, text):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", no_space)
+    first, second = ranks(2)
+    with first.dog.waiting("end of what others compute", patient=True):
+        time.sleep(8 * LIMIT_S)
+        assert not first.aborted.is_set()
+        second.dog._end.set()
+        assert wait_for(first.aborted.is_set)
+
+
+def test_a_patient_rank_concludes_nothing_where_it_cannot_ask(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    first = Rank(0, 2, tmp_path / "file")
+    with first.dog.waiting("end of what others compute", patient=True):
+        time.sleep(8 * LIMIT_S)
+    assert not first.aborted.is_set()
+    first.dog.stop()
 
 
 def test_a_wait_within_an_operation_is_the_operation(ranks):
