@@ -17,7 +17,8 @@ for link in "$@"; do
     options=()
     [ "$phase" = "$link" ] || read -ra options <<<"${link#*:}"
     [ ${#jobs[@]} -eq 0 ] || options=("--dependency=afterok:${jobs[-1]}" --kill-on-invalid-dep=yes "${options[@]}")
-    if ! job=$(sbatch --parsable --job-name="phalanx-$phase" "${options[@]}" "$here/run.sh" "$input" --until "$phase"); then
+    script=("$here/run.sh" "$input" --until "$phase")
+    if ! job=$(sbatch --parsable --job-name="phalanx-$phase" "${options[@]}" "${script[@]}"); then
         echo "$phase: not submitted, so the jobs before it are cancelled: ${jobs[*]:-none}" >&2
         [ ${#jobs[@]} -eq 0 ] || scancel "${jobs[@]}"
         exit 1

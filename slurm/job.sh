@@ -24,7 +24,7 @@ run_input() {
     export PHALANX_LIFE=$job.$life.$RANDOM # so that no last word of an earlier life counts
     launch || code=$?
     trap '' USR1 TERM
-    after=$("${status[@]}") || after="unknown ?"
+    after=$("${status[@]}") || after="unknown ${before#* }"
     decide "$before" "$after" "$code"
 }
 
@@ -32,7 +32,7 @@ run_task() {
     local inputs=()
     while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do inputs+=("$1"); shift; done
     local number=${SLURM_ARRAY_TASK_ID:-0}
-    [ "$number" -lt ${#inputs[@]} ] || { say "task $number, and ${#inputs[@]} input files: they count from 0"; return 2; }
+    [ "$number" -lt ${#inputs[@]} ] || { say "task $number of ${#inputs[@]} input files: they count from 0"; return 2; }
     run_input "${inputs[number]}" "$@"
 }
 
@@ -83,9 +83,20 @@ launch() {
     while kill -0 "$launcher" 2>/dev/null; do
         wait "$launcher"
         code=$?
+        [ "$stopping" != TERM ] || ends_soon || break
     done
     launcher=
     return "$code"
+}
+
+# After TERM Slurm kills the ranks and this script together (KillWait: 30 s by default), which must decide before.
+ends_soon() {
+    for _ in {1..15}; do
+        kill -0 "$launcher" 2>/dev/null || return 0
+        sleep 1
+    done
+    say "the ranks have not stopped within 15 s"
+    return 1
 }
 
 # Every launcher hands USR1 on to the ranks, which save and stop; mpirun would kill them at once after TERM.
@@ -105,7 +116,7 @@ decide() { # BEFORE AFTER CODE
             [ "$3" -eq 0 ] || say "warning: done, and yet the launcher returned $3"
             say "done"
             return 0 ;;
-        held) say "stopped by the file stop in the run folder: not requeued. The same sbatch command goes on"; return 75 ;;
+        held) say "stopped by the file stop in the run folder: not requeued. The same sbatch goes on"; return 75 ;;
         failed) say "failed, code $failed: not requeued"; return "$failed" ;;
         *) [ "$3" -ne 2 ] || { say "refused, code 2: not requeued"; return 2; } ;;
     esac
@@ -117,7 +128,7 @@ decide() { # BEFORE AFTER CODE
         return 1
     fi
     if [ "$life" -ge "${PHALANX_RESTARTS:-50}" ]; then
-        say "requeued $life times, PHALANX_RESTARTS allows no more. The same sbatch command goes on"
+        say "requeued $life times, PHALANX_RESTARTS allows no more. The same sbatch goes on"
         return 1
     fi
     requeue
@@ -139,7 +150,7 @@ requeue() {
     if answer=$(scontrol requeue "$job" 2>&1); then
         say "requeued; it goes on where it stopped"
     else
-        say "Slurm refuses to requeue ($answer). The same sbatch command goes on"
+        say "Slurm refuses to requeue ($answer). The same sbatch goes on"
     fi
     return 75
 }

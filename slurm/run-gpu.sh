@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# As run.sh, one GPU a rank:  sbatch -N 2 --ntasks-per-node=4 slurm/run-gpu.sh INPUT.toml [more arguments of phalanx run]
+# As run.sh, one GPU a rank:  sbatch -N 2 --ntasks-per-node=4 slurm/run-gpu.sh INPUT.toml [arguments of phalanx run]
 #SBATCH --job-name=phalanx
 #SBATCH --output=%x-%j.out
 #SBATCH --open-mode=append

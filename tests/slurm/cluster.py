@@ -46,7 +46,6 @@ PreemptMode=REQUEUE
 GresTypes=gpu
 ReturnToService=2
 SlurmdParameters=config_overrides
-KillWait=15
 MailProg=/bin/true
 """
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} Gres=gpu:2 State=UNKNOWN\n"
@@ -190,7 +189,14 @@ class Cluster:
         for host in hosts:
             for pid in self._pids(host):
                 _kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
+
+    def _remove(self) -> None:
+        for _ in range(5):  # what was just killed may still have been writing
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists():
+                return
+            time.sleep(POLL_S)
 
     def _end_jobs(self) -> None:
         """Whether that works or not: what is left is killed anyway."""

@@ -31,4 +31,4 @@ def test_one_of_four_is_requeued(pmix, tmp_path):
 def test_more_tasks_than_inputs(pmix, tmp_path):
     (task,) = submit(pmix, tmp_path, "1-1", "a/input.toml")
     assert task.end() == "FAILED"
-    assert "task 1, and 1 input files: they count from 0" in task.text()
+    assert "task 1 of 1 input files: they count from 0" in task.text()

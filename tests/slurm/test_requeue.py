@@ -8,6 +8,8 @@ from tests.slurm import jobs
 
 LONG = 340  # steps: 68 s of sleep, more than in any three lives of a job that is stopped as below
 SHORT = 40
+STUCK = """SEEN["all"] = SEEN.get("all", 0) + 1
+            time.sleep(300 if SEEN["all"] == 21 and "SLURM_RESTART_COUNT" not in os.environ else self.sleep_s)"""
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,16 @@ def limited(pmix, tmp_path_factory):
     return file, jobs.submit(pmix, file, (*jobs.TWO_NODES, "--time=1", "--signal=B:USR1@25"))
 
 
-def test_no_progress_fails_after_one_requeue(pmix, limited, tmp_path):
+@pytest.fixture(scope="module")
+def overdue(pmix, tmp_path_factory):
+    """A job whose ranks get stuck in their third epoch, the first time, and are at work when its time is over."""
+    file = jobs.write(tmp_path_factory.mktemp("overdue"), steps=SHORT)
+    own = file.with_name("own.py")
+    own.write_text(own.read_text().replace("time.sleep(self.sleep_s)", STUCK))
+    return file, jobs.submit(pmix, file, (*jobs.TWO_NODES, "--time=1"))
+
+
+def test_no_progress_fails_after_one_requeue(pmix, limited, overdue, tmp_path):
     job = jobs.submit(pmix, jobs.write(tmp_path, steps=5), more=["--set", "run.stop_after=0.001"])
     assert job.end() == "FAILED"
     assert job.code() == 1
@@ -25,7 +36,7 @@ def test_no_progress_fails_after_one_requeue(pmix, limited, tmp_path):
     assert "no progress in this life and a restart before it: not requeued" in job.text()
 
 
-def test_no_more_requeues_than_allowed(pmix, limited, tmp_path):
+def test_no_more_requeues_than_allowed(pmix, limited, overdue, tmp_path):
     job = jobs.submit(pmix, jobs.write(tmp_path, steps=50), environ={"PHALANX_RESTARTS": "0"})
     job.until("net epoch 1/")
     job.signal("USR1")
@@ -35,7 +46,17 @@ def test_no_more_requeues_than_allowed(pmix, limited, tmp_path):
     assert "requeued 0 times, PHALANX_RESTARTS allows no more" in job.text()
 
 
-def test_the_file_stop_holds_a_job(pmix, limited, tmp_path):
+def test_a_site_that_forbids_it(pmix, limited, overdue, tmp_path):
+    job = jobs.submit(pmix, jobs.write(tmp_path, steps=50), (*jobs.TWO_NODES, "--no-requeue"))
+    job.until("net epoch 1/")
+    job.signal("USR1")
+    assert job.end() == "FAILED"
+    assert job.code() == 75
+    assert job.restarts() == 0
+    assert "Slurm refuses to requeue" in job.text()
+
+
+def test_the_file_stop_holds_a_job(pmix, limited, overdue, tmp_path):
     file = jobs.write(tmp_path, steps=50)
     job = jobs.submit(pmix, file)
     job.until("net epoch 1/")
@@ -47,7 +68,7 @@ def test_the_file_stop_holds_a_job(pmix, limited, tmp_path):
     assert "stopped by the file stop in the run folder: not requeued" in job.text()
 
 
-def test_an_error_is_not_requeued(pmix, limited, tmp_path):
+def test_an_error_is_not_requeued(pmix, limited, overdue, tmp_path):
     file = jobs.write(tmp_path, steps=50)
     own = tmp_path / "own.py"
     own.write_text(own.read_text().replace("time.sleep(self.sleep_s)", "raise RuntimeError('spilt milk')"))
@@ -59,7 +80,7 @@ def test_an_error_is_not_requeued(pmix, limited, tmp_path):
     assert re.search(r"failed, code \d+: not requeued", job.text())
 
 
-def test_cancelled_stays_cancelled_and_the_next_job_goes_on(pmix, limited, tmp_path, straight):
+def test_cancelled_stays_cancelled_and_the_next_job_goes_on(pmix, limited, overdue, tmp_path, straight):
     file = jobs.write(tmp_path, steps=SHORT)
     job = jobs.submit(pmix, file)
     job.until("net epoch 2/")
@@ -80,3 +101,15 @@ def test_time_limit(limited, straight):
     assert len(re.findall("signal USR1", text)) == job.restarts()
     assert len(re.findall(jobs.GOES_ON, text)) >= 3
     jobs.assert_same(file, straight(LONG))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ranks_that_do_not_stop_in_time(overdue, straight):
+    """The job goes on from a checkpoint of before, although Slurm has ended it."""
+    file, job = overdue
+    text = job.completed(400)
+    assert job.restarts() == 1, text
+    assert "the ranks have not stopped within 15 s" in text
+    assert re.search(jobs.GOES_ON, text)
+    jobs.assert_same(file, straight(SHORT))
