@@ -134,7 +134,7 @@ def kill_in(life: Life, grid: tuple[int, int], phase: str, lasts_s: float, chanc
         after_s, rank = chance.uniform(0.0, 0.8 * lasts_s), chance.randrange(max(grid[0], 1))
         killed = killed_after(life, grid, phase, after_s, rank)
     else:
-        place, count = chance.choice(PLACES).format(phase), chance.randint(1, 3)
+        place, count = chance.choice(PLACES).format(phase), chance.randint(1, 2)
         killed = killed_at(life, grid, phase, place, count, chance.choice([0.0, 0.001, 0.003]))
     assert_goes_on(killed.text, done, places)
     return killed
