@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return given.command(given)
     except PhalanxError as error:
-        print("\n".join(error.problems), file=sys.stderr)
+        from app.report.log import escaped
+
+        print("\n".join(map(escaped, error.problems)), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output has gone, as in `phalanx template | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -111,10 +113,11 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
+    from app.report.log import escaped
     from app.status import brief, find, told
 
     found = find(given.file, given.settings)
-    print(brief(found) if given.brief else "\n".join(told(found)))
+    print("\n".join(map(escaped, [brief(found)] if given.brief else told(found))))
     return 0
 
 

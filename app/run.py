@@ -24,7 +24,7 @@ from app.parallel.requests import to_stderr
 from app.plan.plan import PhasePlan
 from app.plan.show import folder_of
 from app.report.age import age_s
-from app.report.log import Log
+from app.report.log import Log, escaped
 from app.report.memory import peak_bytes, peak_line
 from app.report.summary import SummaryRow, summary_table
 from app.report.timers import Timers
@@ -45,6 +45,7 @@ NO_MEMORY = (
 def main(options: Options) -> int:
     """`phalanx run FILE`: the exit code. Collective over: world, which it starts."""
     environment.prepare(os.environ)
+    os.umask(os.umask(0) | 0o022)  # nobody else writes in a run folder, in files of libraries neither
     from app.parallel import failures
     from app.parallel import world as worlds
     from app.parallel.requests import Requests
@@ -113,7 +114,7 @@ class _Place:
 
 def _told(error: PhalanxError) -> int:
     for problem in error.problems:
-        print(problem, file=sys.stderr)
+        print(escaped(problem), file=sys.stderr)
     sys.stderr.flush()
     return error.exit_code
 

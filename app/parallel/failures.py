@@ -13,6 +13,7 @@ from types import TracebackType
 
 from app.errors import PhalanxError
 from app.parallel.world import World
+from app.report.log import escaped
 
 INTERRUPTED = 130  # what shells use for Ctrl-C
 SECONDHAND = "HorovodInternalError"  # what ranks that are well get of Horovod when another one leaves it
@@ -92,5 +93,5 @@ def _safely(place: Callable[[], str]) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.write("\n".join(map(escaped, text.rstrip("\n").split("\n"))) + "\n")
     sys.stderr.flush()
