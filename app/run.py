@@ -62,7 +62,7 @@ def main(options: Options) -> int:
         _run(options, world, end, requests)
     except PhalanxError as error:
         if not error.everywhere and world.size > 1:
-            raise  # one rank's trouble: the hook names the rank and ends the others
+            sys.excepthook(type(error), error, error.__traceback__)  # one rank's trouble: names it and ends the others
         state = "held" if isinstance(error, Held) else "stopped" if isinstance(error, Stopped) else "failed"
         code, text = _told(error) if world.rank == 0 else error.exit_code, "\n".join(error.problems)
     world.barrier()
@@ -214,6 +214,7 @@ def _context(
     watchdog = Watchdog(world.rank, world.size, world.host, folder.watchdog, limit_s, log.error_here, world.abort)
     place.where = watchdog.where
     watchdog.start()
+    world.watch(watchdog.waiting)
     keep_freed_memory()
     chosen = world.together(lambda: choose_device(given.run.device, given.run.precision, world.local_rank))
     threads = set_threads(given.run.threads or world.threads)
@@ -230,9 +231,9 @@ def _context(
         plan=job.plan,
         input_folder=options.file.absolute().parent,
         world=world,
-        everyone=world.group(0, world.rank),
-        data_group=world.group(grid.stage(world.rank), world.rank),
-        stage_group=world.group(grid.replica(world.rank), world.rank),
+        everyone=world.group(0, world.rank).watched(watchdog.waiting),
+        data_group=world.group(grid.stage(world.rank), world.rank).watched(watchdog.waiting),
+        stage_group=world.group(grid.replica(world.rank), world.rank).watched(watchdog.waiting),
         device=chosen.device,
         known_data=data,
         folder=folder,

@@ -23,7 +23,7 @@ class Waiting(Protocol):
     def __call__(self, name: str, patient: bool = False) -> AbstractContextManager: ...
 
 
-def _unwatched(name: str, patient: bool = False) -> AbstractContextManager:
+def unwatched(name: str, patient: bool = False) -> AbstractContextManager:
     return nullcontext()
 
 
@@ -32,7 +32,7 @@ class Group:
     """The ranks of one communicator."""
 
     comm: "MPI.Intracomm"
-    waiting: Waiting = _unwatched
+    waiting: Waiting = unwatched
 
     @property
     def rank(self) -> int:

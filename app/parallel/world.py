@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from app.errors import MachineError, PhalanxError
 from app.parallel import launcher
-from app.parallel.group import Group
+from app.parallel.group import Group, Waiting, unwatched
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -33,6 +33,7 @@ class World:
     thread_level: str
     comm: "MPI.Intracomm"
     _left: threading.Event = field(default_factory=threading.Event, repr=False)
+    _waiting: list[Waiting] = field(default_factory=lambda: [unwatched], repr=False)
 
     @property
     def host(self) -> str:
@@ -49,17 +50,24 @@ class World:
         """True after the agreed end."""
         return self._left.is_set()
 
+    def watch(self, waiting: Waiting) -> None:
+        """From now on this rank enters what `waiting` makes whenever it waits for others. Collective over: none."""
+        self._waiting[0] = waiting
+
     def bcast(self, value: T | None, root: int = 0) -> T:
         """The root's value on every rank. Collective over: world."""
-        return self.comm.bcast(value, root=root)
+        with self._waiting[0]("broadcast"):
+            return self.comm.bcast(value, root=root)
 
     def allgather(self, value: T) -> list[T]:
         """Every rank's value, by rank. Collective over: world."""
-        return self.comm.allgather(value)
+        with self._waiting[0]("gathering of what all ranks found"):
+            return self.comm.allgather(value)
 
     def barrier(self) -> None:
         """Wait until every rank is here. Collective over: world."""
-        self.comm.Barrier()
+        with self._waiting[0]("barrier"):
+            self.comm.Barrier()
 
     def agree(self, error: PhalanxError | None) -> None:
         """Every rank passes its error or None; if any has one, all raise the lowest rank's. Collective over: world.

