@@ -37,6 +37,12 @@ class MachineError(PhalanxError):
     exit_code = 1
 
 
+class LaunchError(MachineError):
+    """The ranks were started in a way that cannot work: the user's to mend, and no use to try again."""
+
+    exit_code = 2
+
+
 class NumbersError(PhalanxError):
     """A number is not finite or does not agree between ranks: going on would give wrong results."""
 

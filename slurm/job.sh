@@ -122,7 +122,7 @@ decide() { # BEFORE AFTER CODE
     esac
     say "$state, code $3"
     ended_by_slurm && return 75
-    if [ "$life" -gt 0 ] && [ "$1" = "$2" ]; then
+    if [ "$life" -gt 0 ] && [ "${1#* }" = "${2#* }" ]; then
         say "no progress in this life and a restart before it: not requeued. Where nothing else is wrong, more time" \
             "or checkpoints more often (checkpoint_steps) would help"
         return 1

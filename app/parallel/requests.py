@@ -23,15 +23,16 @@ class Requests:
         self._tell = tell
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._previous = {number: signal.signal(number, _left_to_the_thread) for number in ASK}
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in ASK:
+            signal.signal(number, _left_to_the_thread)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
 
-    def close(self) -> None:
-        """Signals mean again what they meant before. Main thread only."""
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def ignore(self) -> None:
+        """From now on the signals do nothing. Main thread only."""
+        signal.set_wakeup_fd(-1)
+        for number in ASK:
+            signal.signal(number, signal.SIG_IGN)
         os.close(self._write)  # the thread finds the end of its pipe
 
     def _listen(self) -> None:

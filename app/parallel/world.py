@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from app.errors import MachineError, PhalanxError
+from app.errors import LaunchError, MachineError, PhalanxError
 from app.parallel import launcher
 from app.parallel.group import Group, Waiting, unwatched
 
@@ -123,14 +123,14 @@ class World:
 def start() -> World:
     """Start MPI with threads allowed and find out who is where. Collective over: world.
 
-    Raises MachineError when the launcher started several ranks that do not see each other.
+    Raises LaunchError when the launcher started several ranks that do not see each other.
     """
     MPI = _import_mpi()
     comm = MPI.COMM_WORLD
     library = MPI.Get_library_version().split(",")[0].splitlines()[0].strip("\0 ")
     lonely = launcher.problem(os.environ, comm.size, library)
     if lonely:
-        raise MachineError(lonely)
+        raise LaunchError(lonely)
     local = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.rank)
     cores = _cores()
     world = World(

@@ -21,10 +21,9 @@ def other():
     lock.release()
 threading.Thread(target=other).start()
 lock.acquire()
-requests.close()
-print(signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+requests.ignore()
 os.kill(os.getpid(), int(sys.argv[1]))
-time.sleep(20)
+print("still there")
 """
 
 
@@ -38,9 +37,8 @@ def waits(number):
     )
 
 
-def test_noted_at_once_and_meaning_what_they_did_afterwards():
+def test_noted_at_once_and_ignored_at_the_end():
     for number, name in ((10, "SIGUSR1"), (15, "SIGTERM")):
         done = waits(number)
         assert done.stderr.splitlines() == [f"told {name}", f"seen while it waits: True {name}"]
-        assert done.stdout.strip() == "True True"
-        assert done.returncode == -number, "without us the signal ends the process"
+        assert (done.returncode, done.stdout) == (0, "still there\n")
