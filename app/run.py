@@ -139,7 +139,7 @@ def _run(options: Options, world: Any, end: _End, requests: Any) -> None:
         with context.known_data.source if context.known_data else nullcontext():
             rows = _walk(context, now, options.until)
     except PhalanxError as error:
-        log.note("\n".join(["stopped:", *error.problems]))
+        log.note("\n".join(error.problems if isinstance(error, Stopped) else ["stopped:", *error.problems]))
         raise
     context.watchdog.stop()
     memory = peak_line(world.allgather(peak_bytes()), world.hosts)

@@ -1,7 +1,6 @@
 """The quantum phase: a circuit on a state vector over the ranks, or the parameters of lowest energy."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.phases.context import Context
@@ -18,8 +17,6 @@ def run(context: Context, plan: PhasePlan) -> dict[str, float]:
     from app.phases.quantum.minimise import minimise
     from app.phases.quantum.simulate import simulate
 
-    # the simulator knows no watchdog; its groups do
-    context = replace(context, everyone=context.everyone.watched(context.watchdog.waiting))
     tasks: dict[str, Callable[[Context, Asked], dict[str, float]]] = {"simulate": simulate, "minimise": minimise}
     asked = asked_for(context, plan)
     return tasks[asked.phase.task](context, asked)
