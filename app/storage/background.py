@@ -12,11 +12,6 @@ class Background:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._running: Future[float] | None = None
 
-    @property
-    def busy(self) -> bool:
-        """Whether an action has not come to its end."""
-        return self._running is not None and not self._running.done()
-
     def start(self, action: Callable[[], object]) -> None:
         """Begin an action; `wait` for the one before has to be called first."""
         if self._running is not None:

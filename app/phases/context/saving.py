@@ -16,6 +16,9 @@ from app.storage.checkpoints import Checkpoints, StoredCheckpoint
 from app.storage.tree import Tree
 
 
+LONG_S = 1.0  # a wait for the disk that is worth a word
+
+
 class Saving:
     """Writes and finds the checkpoints of one phase on one rank.
 
@@ -61,7 +64,6 @@ class Saving:
         if not due and phase.checkpoint_minutes:
             due = self._late(60 * phase.checkpoint_minutes)
         if due:
-            self._warn_of_slow_writing()
             self._begin()
             self._saved = time.monotonic()
 
@@ -95,7 +97,9 @@ class Saving:
             return self._context.stage_group.bcast(late)
 
     def _begin(self) -> None:
+        begun = time.monotonic()
         self.finish()
+        self._warn_of_waiting(time.monotonic() - begun)
         training = self._training
         self._unfinished = (training.epoch, training.step)
         if self._context.plan.input.grid.memory is None:
@@ -126,12 +130,13 @@ class Saving:
         if context.speaks:
             self._checkpoints.drop(*place, stages)
 
-    def _warn_of_slow_writing(self) -> None:
-        if self._writer.busy and not self._warned:
+    def _warn_of_waiting(self, seconds: float) -> None:
+        if seconds > LONG_S and not self._warned:
             self._warned = True
             self._context.log.warn(
-                f"{self._phase.name}: a checkpoint is due before the last one is written; training waits for the disk."
-                " What to try: more checkpoint_steps or checkpoint_minutes, or a faster file system."
+                f"{self._phase.name}: a checkpoint was due before the last one was written; training waited"
+                f" {seconds:.1f} s for the disk. What to try: more checkpoint_steps or checkpoint_minutes, or a faster"
+                " file system."
             )
 
     def _load_(self, stored: StoredCheckpoint) -> None:

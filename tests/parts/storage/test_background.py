@@ -10,13 +10,11 @@ from app.storage.background import Background
 def test_the_caller_goes_on():
     writer, go, done = Background(), threading.Event(), []
     writer.start(lambda: go.wait(20) and done.append(1))
-    assert writer.busy
     assert not done
     writer.check()
     go.set()
     assert writer.wait() >= 0
     assert done == [1]
-    assert not writer.busy
     assert writer.wait() is None
     writer.close()
 
@@ -30,10 +28,9 @@ def test_what_goes_wrong_is_raised_once():
 
     writer.start(fail)
     failed.wait(20)
-    while writer.busy:
-        pass
-    with pytest.raises(OSError, match="full"):
-        writer.check()
+    with pytest.raises(OSError, match="full"):  # as soon as the thread has come to its end
+        while True:
+            writer.check()
     with pytest.raises(OSError, match="full"):
         writer.wait()
     writer.check()
