@@ -113,7 +113,7 @@ def write_every_kind(folder: Path, sleep_s: float) -> Path:
     student |= {"optimizer": "sgd", "rate": 0.05}  # adam turns the rounding of gradients that are zero into steps
     ground = {"kind": "quantum", "name": "ground", "task": "minimise", "circuit": {"function": "own.py:circuit"}}
     ground |= {"observable": {"model": "ising", "qubits": 8, "periodic": True}, "start": "random", "tolerance": 0.0}
-    ground |= {"rate": 0.05, "steps": 60, "checkpoint_steps": 2, "save_state": True}
+    ground |= {"rate": 0.05, "steps": 150, "checkpoint_steps": 2, "save_state": True}
     inputs = made.features(6)
     made.write_data(folder / "data.h5", inputs, made.labels(inputs))
     (folder / "own.py").write_text(OWN)

@@ -15,7 +15,6 @@ from app.storage.background import Background
 from app.storage.checkpoints import Checkpoints, StoredCheckpoint
 from app.storage.tree import Tree
 
-
 LONG_S = 1.0  # a wait for the disk that is worth a word
 
 

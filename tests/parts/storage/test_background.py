@@ -19,6 +19,11 @@ def test_the_caller_goes_on():
     writer.close()
 
 
+def check_for_ever(writer):
+    while True:
+        writer.check()
+
+
 def test_what_goes_wrong_is_raised_once():
     writer, failed = Background(), threading.Event()
 
@@ -29,8 +34,7 @@ def test_what_goes_wrong_is_raised_once():
     writer.start(fail)
     failed.wait(20)
     with pytest.raises(OSError, match="full"):  # as soon as the thread has come to its end
-        while True:
-            writer.check()
+        check_for_ever(writer)
     with pytest.raises(OSError, match="full"):
         writer.wait()
     writer.check()
