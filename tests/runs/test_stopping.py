@@ -106,10 +106,12 @@ def test_a_signal_to_one_rank_stops_all(rank, file):
 
 def test_a_file_stops_it_and_holds_it(file):
     folder = file.with_suffix("")
-    text = stopped_by(file, 2, lambda job: (folder / "stop").touch())
+    long = "phase.net.epochs=1000"  # the file is looked for once a second
+    text = stopped_by(file, 2, lambda job: (folder / "stop").touch(), long)
     assert re.search(SAVED, text)[1] == f"{folder}/stop was found"
     assert status(file, "--brief").startswith("held ")
-    assert "goes on from its checkpoint" in completed(file, 2), "whoever starts it again wants it to go on"
+    # Whoever starts it again wants it to go on.
+    stopped_by(file, 2, send(signal.SIGUSR1), long, pattern="goes on from its checkpoint")
     assert not (folder / "stop").exists()
 
 
