@@ -23,6 +23,7 @@ from app.storage.progress import RunProgress, read_progress
 from app.storage.run_folder import RunFolder
 
 T = TypeVar("T")
+PACKAGES = ("torch", "numpy")  # whose versions the numbers depend on, beside our own
 
 
 class Options(NamedTuple):
@@ -110,9 +111,8 @@ def _refuse_other_code(
     options: Options, given: Input, progress: RunProgress, now: dict[str, str], folder: RunFolder
 ) -> None:
     """Files of phases that have not begun are free."""
-    begun = code_files(given, options.file.parent, {*progress.begun, *progress.done})
-    free = set(code_files(given, options.file.parent, [phase.name for phase in given.phase])) - set(begun)
-    changed = other_code(progress.code, {name: one for name, one in now.items() if name not in free})
+    used = {"phalanx", *PACKAGES, *code_files(given, options.file.parent, {*progress.begun, *progress.done})}
+    changed = other_code(progress.code, {name: one for name, one in now.items() if name in used})
     if changed and not options.other_code:
         raise InputError(
             f"{options.file}: {folder.path} holds a run that other code began: its numbers may change from here."
@@ -123,9 +123,9 @@ def _refuse_other_code(
 
 def _code(given: Input, folder: Path) -> dict[str, str]:
     """What the numbers depend on beside the input: versions, and checksums of the user's files."""
-    versions = {name: version(name) for name in ("torch", "numpy")}
+    versions = {"phalanx": app.__version__} | {name: version(name) for name in PACKAGES}
     files = code_files(given, folder, [phase.name for phase in given.phase])
-    return {"phalanx": app.__version__, **versions} | {name: _checksum(path) for name, path in sorted(files.items())}
+    return versions | {name: _checksum(path) for name, path in sorted(files.items())}
 
 
 def version(package: str) -> str:

@@ -22,9 +22,8 @@ from types import TracebackType
 from app.parallel.lateness import ASKS, HERE, LATE, Notes, State, diagnosis
 
 POLLS = 8  # per limit
-SILENCE_S = (
-    20.0  # at least, of a rank that is only asked: compilers and such keep its watchdog from running for seconds
-)
+# At least, of a rank that is only asked: compilers and such keep its watchdog from running for seconds.
+SILENCE_S = 20.0
 
 
 class Operation:

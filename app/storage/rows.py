@@ -23,6 +23,7 @@ from app.storage.untrusted import (
     check_inflated,
     chunk_count,
     chunk_places,
+    filters,
     inflated,
     wrong_size,
 )
@@ -49,11 +50,11 @@ class Rows:
         self.dtype = native(dataset.dtype)
         self.row_bytes = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
         self.chunked = dataset.chunks is not None
-        self.compressed = bool(filters(dataset))
+        self._filters = filters(dataset)
+        self.compressed = bool(self._filters)
         self.block_rows = dataset.chunks[0] if self.chunked else max(1, CONTIGUOUS_BYTES // max(1, self.row_bytes))
         self.note = " ".join(filter(None, (cut_note(file, name, dataset), missing_note(file, name, dataset)))) or None
         self._pipeline = plain_pipeline(dataset, self.dtype)
-        self._filters = filters(dataset)
         last = dataset.id.get_create_plist().get_filter(len(self._filters) - 1) if self._filters else (0, 0, ())
         self._last_filter: tuple[int, tuple[int, ...]] = (last[0], last[2])
         self._foreseen = bytearray(min(chunk_count(dataset), MANY_CHUNKS) if self.chunked else 0)  # 1: looked at
@@ -183,12 +184,6 @@ def native(dtype: np.dtype) -> np.dtype:
     if dtype.kind == "f" and dtype.itemsize > 8:
         return np.dtype(np.float64)
     return dtype.newbyteorder("=")
-
-
-def filters(dataset: h5py.Dataset) -> tuple[int, ...]:
-    """The HDF5 filter codes of a dataset, in the order in which they were applied."""
-    plist = dataset.id.get_create_plist()
-    return tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
 
 
 def plain_pipeline(dataset: h5py.Dataset, dtype: np.dtype) -> tuple[int, ...] | None:

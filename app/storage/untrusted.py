@@ -116,8 +116,7 @@ def check_chunks(file: Path, dataset: h5py.Dataset, name: str) -> None:
     """
     if dataset.chunks is None or dataset.is_virtual:
         return
-    rules = dataset.id.get_create_plist()
-    pipeline = [rules.get_filter(number)[0] for number in range(rules.get_nfilters())]
+    pipeline = filters(dataset)
     plain = math.prod(dataset.chunks) * dataset.id.get_type().get_size()
     shape, chunks, end = dataset.shape, dataset.chunks, file.stat().st_size
     total, count = chunk_count(dataset), 0
@@ -135,6 +134,12 @@ def check_chunks(file: Path, dataset: h5py.Dataset, name: str) -> None:
     wrong = dataset.id.chunk_iter(look)
     if wrong:
         raise DataError(f"{file}: a chunk of '{name}' {wrong}; the file is damaged, copy or make it again.")
+
+
+def filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """The HDF5 filter codes of a dataset, in the order in which they were applied."""
+    plist = dataset.id.get_create_plist()
+    return tuple(plist.get_filter(i)[0] for i in range(plist.get_nfilters()))
 
 
 def wrong_size(stored: int, mask: int, pipeline: Sequence[int], plain: int, whole: bool) -> str | None:

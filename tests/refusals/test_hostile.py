@@ -15,17 +15,9 @@ from app.storage.artifact_file import Provenance
 from app.storage.networks import read_network, write_network
 from tests.launch import launcher
 from tests.refusals.conftest import ENVIRON, SAMPLES
+from tests.refusals.test_distill import PHASE
 
-DISTILL = """
-[[phase]]
-kind = "distill"
-name = "pupil"
-teacher = "other.h5"
-student = {kind = "mlp", widths = [4]}
-epochs = 1
-batch_size = 40
-microbatch_size = 10
-"""
+DISTILL = PHASE.replace('teacher = "first"', 'teacher = "other.h5"')
 EVIL = """
 from pathlib import Path
 Path(__file__).with_name("executed").touch()

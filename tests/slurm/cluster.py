@@ -126,19 +126,7 @@ class Cluster:
         """Start the slurmd of a node."""
         words = ["slurmd", "-D", "-N", name]
         if self.own_hosts:
-            words = [
-                "unshare",
-                "--uts",
-                "--mount",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                OWN_HOST,
-                "sh",
-                name,
-                *words,
-            ]
+            words = [*UNSHARE, name, *words]
         self._start(name, *words)
 
     def kill_node(self, name: str) -> None:
