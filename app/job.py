@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeVar
 import app
 from app.errors import InputError
 from app.inputfile import Input, read_input
-from app.inputfile.files import code_files, data_files, network_files
-from app.inputfile.phases import Quantum, Trains
+from app.inputfile.files import code_files, data_files, missing_files, network_files
+from app.inputfile.phases import Export, Predict, Preprocess, Quantum, Trains
 from app.inputfile.resolved import resolved_dict
 from app.inputfile.sentences import nearest
 from app.plan.circuits.chosen import circuits_of
@@ -56,7 +56,7 @@ def read_job(options: Options, ranks: int, text: str, *, runs: bool = False) -> 
     folder = options.file.parent
     problems: list[str] = []
     files: tuple[Path, ...] = _collected(lambda: data_files(given, folder), problems, ())
-    problems += network_files(given, folder)
+    problems += network_files(given, folder) + missing_files(given, folder)
     run_folder = RunFolder(Path(folder_of(given)))
     progress = None if options.fresh else _worth_keeping(run_folder, read_progress(run_folder.progress))
     done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
@@ -90,10 +90,16 @@ def _worth_keeping(folder: RunFolder, found: RunProgress | None) -> RunProgress 
 
 
 def _still_there(folder: RunFolder, given: Input, name: str) -> bool:
-    """A finished phase whose network or state was deleted has to run again."""
+    """A finished phase whose network, state, set or files were deleted has to run again."""
     phase = next((phase for phase in given.phase if phase.name == name), None)
     if isinstance(phase, Quantum) and phase.save_state:
         return any(folder.state(name).glob("*.h5"))
+    if isinstance(phase, Preprocess):
+        return folder.data(name).is_file()
+    if isinstance(phase, Predict):
+        return folder.predictions(name).is_file()
+    if isinstance(phase, Export):
+        return all(path.is_file() for path in folder.exported(name, phase.suffixes))
     return phase is not None and (not isinstance(phase, Trains) or folder.network(name).is_file())
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -136,8 +136,8 @@ def _run(options: Options, world: Any, end: _End, requests: Any) -> None:
         _collect_again()
         now = replace(before, input=resolved_dict(job.given), code=job.code, ran_on=_runs_on(context))
         _warn_of_other_threads(context, before.ran_on, now.ran_on)
-        with context.known_data.source if context.known_data else nullcontext():
-            rows = _walk(context, now, options.until)
+        with ExitStack() as opened:
+            rows = _walk(context, now, options.until, _Samples(job, opened, before))
     except PhalanxError as error:
         log.note("\n".join(error.problems if isinstance(error, Stopped) else ["stopped:", *error.problems]))
         raise
@@ -205,7 +205,6 @@ def _context(
     from app.learning.device import choose_device, keep_freed_memory, set_threads
     from app.parallel.watchdog import Watchdog
     from app.phases.context import Context
-    from app.phases.context.data import open_data
     from app.phases.context.stopping import Stopping
     from app.storage.results import Results
 
@@ -220,12 +219,6 @@ def _context(
     threads = set_threads(given.run.threads or world.threads)
     _say_start(options, world, job, log, f"{chosen.name} ({chosen.reason}), threads: {threads}")
     results = Results(folder.results)
-    known = world.bcast(world.together(lambda: results.read().get("data") if world.rank == 0 else None))
-    begun = job.progress is not None and bool(job.progress.begun)
-    data = None
-    if given.has_data:
-        data, measured = open_data(given, job.files, known, begun, world, watchdog, log)
-        world.together(lambda: results.update({"data": measured}, provenance) if world.rank == 0 else None)
     grid = job.plan.grid
     return Context(
         plan=job.plan,
@@ -235,7 +228,7 @@ def _context(
         data_group=world.group(grid.stage(world.rank), world.rank).watched(watchdog.waiting),
         stage_group=world.group(grid.replica(world.rank), world.rank).watched(watchdog.waiting),
         device=chosen.device,
-        known_data=data,
+        known_data=None,
         folder=folder,
         results=results,
         provenance=provenance,
@@ -274,13 +267,42 @@ def _say_start(options: Options, world: Any, job: Job, log: Log, own: str) -> No
         log.warn(note)
 
 
-def _walk(context: Any, progress: RunProgress, until: str) -> list[SummaryRow]:
+class _Samples:
+    """The samples of [data], opened and measured when they are there: at the start, or once a phase has made them."""
+
+    def __init__(self, job: Job, opened: ExitStack, before: RunProgress) -> None:
+        self._job, self._opened, self._before = job, opened, before
+
+    def known(self, context: Any) -> Any:
+        """The context with them, if it is time. Collective over: world. Raises DataError."""
+        given = self._job.given
+        if context.known_data is not None or not given.has_data:
+            return context
+        from app.phases.context.data import open_data
+
+        made = given.data.phase
+        files = self._job.files if made is None else (context.folder.data(made),)
+        begun = [name for name in self._before.begun if name != made]
+        world, results = context.world, context.results
+        known = world.bcast(world.together(lambda: results.read().get("data") if context.speaks else None))
+        data, measured = open_data(given, files, known, bool(begun), world, context.watchdog, context.log)
+        context.alone(lambda: results.update({"data": measured}, context.provenance))
+        self._opened.enter_context(data.source)
+        return replace(context, known_data=data)
+
+
+def _walk(context: Any, progress: RunProgress, until: str, samples: _Samples) -> list[SummaryRow]:
     """All phases in order, or those up to one; finished ones are skipped. Collective over: world. Raises Stopped."""
     from app.learning.device import give_freed_memory_back, out_of_memory
     from app.phases import PHASES
 
     rows = []
+    made = context.plan.input.data.phase
+    if made is None:
+        context = samples.known(context)
     for step in context.plan.phases:
+        if made in step.needs:
+            context = samples.known(context)
         if step.done:
             context.log.info(f"{step.name}: done on an earlier start, skipped")
             _forget_checkpoints(context, step)

@@ -85,13 +85,17 @@ PYTHON
 }
 
 part imports "$bin/lint-imports"
-alone 600 parts
-alone 600 refusals
+# Jobs mostly wait for Slurm: beside them there is time for tests of one process. What they print comes after those.
+alone 1200 slurm >"$out/slurm.log" 2>&1 &
+slurm=$!
+alone 900 parts
+alone 900 refusals
+wait "$slurm"
+cat "$out/slurm.log"
 if [ -d tests/ranks ]; then
     for ranks in 1 2 3 4; do part "ranks-$ranks" launch 600 "$ranks"; done
 fi
 alone 2700 runs
 alone 1200 failures
-alone 1200 slurm
 echo
 summary

@@ -12,7 +12,7 @@ from app.data.blocks import Blocks
 from app.data.order import Lane, Window
 from app.data.reader import Filled, Reader
 from app.data.source import Source
-from app.data.split import Split
+from app.data.split import AnySplit
 from app.data.transform import Transform
 from app.errors import DataError
 from app.plan.microbatches import steps_per_epoch
@@ -132,7 +132,7 @@ def mib(size: int) -> str:
 
 def batches(
     source: Source,
-    split: Split,
+    split: AnySplit,
     part: str,
     transform: Transform,
     *,
@@ -212,7 +212,7 @@ def lane_windows(
 
 
 @lru_cache(maxsize=6)
-def members_before(blocks: Blocks, split: Split, part: str) -> np.ndarray:
+def members_before(blocks: Blocks, split: AnySplit, part: str) -> np.ndarray:
     """Members of the part before the edge of each block; kept, because every epoch asks for the same."""
     return split.before(part, blocks.edges())
 

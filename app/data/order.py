@@ -13,7 +13,7 @@ import numpy as np
 
 from app.data import keys
 from app.data.blocks import Blocks
-from app.data.split import Split
+from app.data.split import AnySplit
 
 SPARE_WINDOWS = 2  # read ahead of those in use
 
@@ -67,7 +67,7 @@ class Epoch(NamedTuple):
     """The blocks in the order of this epoch, and where each one's members of the part end along that order."""
 
     blocks: Blocks
-    split: Split
+    split: AnySplit
     part: str
     order: np.ndarray
     ends: np.ndarray
@@ -92,7 +92,7 @@ def microbatch_size_at(lane: Lane, step: int) -> int:
 
 
 def epoch_order(
-    blocks: Blocks, split: Split, part: str, before: np.ndarray, seed: int, epoch: int, shuffle: bool
+    blocks: Blocks, split: AnySplit, part: str, before: np.ndarray, seed: int, epoch: int, shuffle: bool
 ) -> Epoch:
     """The blocks permuted by (seed, epoch), or in file order; `before` (blocks + 1,): members before block edges."""
     order = keys.permutation(blocks.count, seed, keys.BLOCKS, epoch) if shuffle else np.arange(blocks.count)

@@ -96,6 +96,47 @@ class Split:
         return low, high
 
 
+@dataclass(frozen=True)
+class StoredSplit:
+    """Samples stored part by part: those for training first, then validation, then test. As Split."""
+
+    counts: tuple[int, int, int]
+
+    @property
+    def length(self) -> int:
+        """All samples."""
+        return sum(self.counts)
+
+    def count(self, part: str) -> int:
+        """How many samples the part has."""
+        start, stop = self._range(part)
+        return stop - start
+
+    def members(self, part: str, start: int, stop: int) -> np.ndarray:
+        """The sample numbers (n,) int64 of a part within [start, stop), ascending."""
+        first, last = self._range(part)
+        return np.arange(max(first, start), min(last, stop), dtype=np.int64)
+
+    def mask(self, part: str, samples: np.ndarray) -> np.ndarray:
+        """Whether each of the sample numbers (n,) int64 belongs to the part, (n,) bool."""
+        first, last = self._range(part)
+        return (samples >= first) & (samples < last)
+
+    def before(self, part: str, edges: np.ndarray) -> np.ndarray:
+        """How many samples of the part lie before each of the ascending sample numbers `edges` (n,), int64 (n,)."""
+        first, last = self._range(part)
+        return np.clip(np.asarray(edges, np.int64), first, last) - first
+
+    def _range(self, part: str) -> tuple[int, int]:
+        if part == "all":
+            return 0, self.length
+        number = PARTS.index(part)
+        return sum(self.counts[:number]), sum(self.counts[: number + 1])
+
+
+AnySplit = Split | StoredSplit
+
+
 def rotor(strata: np.ndarray, places: np.ndarray, seed: int) -> np.ndarray:
     """The rank 0..4095 of each place of its stratum: three permutations, each after a shift by its key."""
     wheels, key = rotor_wheels(seed)

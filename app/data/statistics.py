@@ -15,7 +15,7 @@ import numpy as np
 from app.data.blocks import Blocks
 from app.data.moments import Moments, merge, moments_of
 from app.data.source import Source
-from app.data.split import Split
+from app.data.split import AnySplit
 from app.errors import DataError
 
 SEGMENTS = 64
@@ -58,7 +58,7 @@ class Job(NamedTuple):
     """What every segment needs to know."""
 
     source: Source
-    split: Split
+    split: AnySplit
     blocks: Blocks
     axis: str
     channel_axis: int | None
@@ -80,7 +80,7 @@ class Segment(NamedTuple):
 
 def scan(
     source: Source,
-    split: Split,
+    split: AnySplit,
     *,
     axis: str,
     channel_axis: int | None,
@@ -107,8 +107,8 @@ def scan(
     check_tokens(source, vocabulary)
     if split.count("train") == 0:
         raise DataError(
-            f"The training part is empty: {source.length} samples, validation = {split.validation} and "
-            f"test = {split.test} of them; lower [data] validation and test."
+            f"The training part is empty: {source.length} samples, {split.count('validation')} of them for validation "
+            f"and {split.count('test')} for test; lower [data] validation and test."
         )
     blocks = source.blocks(memory_bytes // 2)
     job = Job(source, split, blocks, axis, channel_axis, classification, vocabulary, per_position)

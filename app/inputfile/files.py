@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.errors import InputError
 from app.inputfile.models import Input
-from app.inputfile.phases import Distill, Quantum, Train
+from app.inputfile.phases import Distill, Export, Predict, Preprocess, Quantum, Train
 
 
 def data_files(given: Input, folder: Path) -> tuple[Path, ...]:
@@ -15,17 +15,47 @@ def data_files(given: Input, folder: Path) -> tuple[Path, ...]:
 
     Raises InputError naming every entry that matches nothing.
     """
+    return _matching(given.data.file or (), folder, "[data] file", folders=False)
+
+
+def raw_files(phase: Preprocess, folder: Path) -> tuple[Path, ...]:
+    """The raw files and folders of a preprocess phase; as `data_files`."""
+    return _matching(phase.file, folder, f'[[phase]] "{phase.name}": file', folders=True)
+
+
+def new_files(phase: Predict, folder: Path) -> tuple[Path, ...]:
+    """The files of new samples of a predict phase, () where it names none; as `data_files`."""
+    return _matching(phase.file or (), folder, f'[[phase]] "{phase.name}": file', folders=False)
+
+
+def missing_files(given: Input, folder: Path) -> list[str]:
+    """Why files that phases read samples from are not there, as sentences."""
+    problems: list[str] = []
+    for phase in given.phase:
+        try:
+            if isinstance(phase, Preprocess):
+                raw_files(phase, folder)
+            if isinstance(phase, Predict):
+                new_files(phase, folder)
+        except InputError as error:
+            problems += error.problems
+    return problems
+
+
+def _matching(entries: Iterable[str], folder: Path, where: str, *, folders: bool) -> tuple[Path, ...]:
+    """What entries name, in order, each once; folders: whether they may be folders. Raises InputError."""
     found: dict[Path, None] = {}
     problems = []
-    for entry in given.data.file:
+    for entry in entries:
         path = folder / entry
         matches = sorted(glob.glob(str(path))) if glob.has_magic(entry) else [str(path)] if path.exists() else []
         found |= {Path(match): None for match in matches}
         if not matches:
-            problems.append(_missing(entry, path))
-        problems += [
-            f'[data] file = "{entry}": {match} is a folder; add /*.h5' for match in matches if Path(match).is_dir()
-        ]
+            problems.append(_missing(where, entry, path))
+        if not folders:
+            problems += [
+                f'{where} = "{entry}": {match} is a folder; add /*.h5' for match in matches if Path(match).is_dir()
+            ]
     if problems:
         raise InputError(*problems)
     return tuple(found)
@@ -42,7 +72,7 @@ def code_files(given: Input, folder: Path, phases: Collection[str]) -> dict[str,
     """The user's own files of Python that these phases use, by the name that the input file gives them."""
     words = [word for phase, _, word in _named(given) if phase in ("", *phases)]
     found = ((word.rpartition(":")[0], word) for word in words)
-    return {name: folder / name for name, word in found if name and not word.endswith(".h5")}
+    return {name: folder / name for name, word in found if name and not word.endswith((".h5", ".onnx"))}
 
 
 def _named(given: Input) -> Iterator[tuple[str, str, str]]:
@@ -57,22 +87,24 @@ def _named(given: Input) -> Iterator[tuple[str, str, str]]:
                 yield name, f'{title}: student: kind = "{phase.student.kind}"', phase.student.kind
         if isinstance(phase, Train) and phase.architecture is not None:
             yield name, f'{title}: architecture: kind = "{phase.architecture.kind}"', phase.architecture.kind
+        if isinstance(phase, Export | Predict) and phase.network is not None:
+            yield name, f'{title}: network = "{phase.network}"', phase.network
         if isinstance(phase, Quantum) and phase.circuit.function is not None:
             yield name, f'{title}: circuit: function = "{phase.circuit.function}"', phase.circuit.function
 
 
 def _files(named: Iterable[tuple[str, str]], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Those of FILE.py:function and FILE.h5; other words name no file."""
+    """Those of FILE.py:function, FILE.h5 and FILE.onnx; other words name no file."""
     for where, word in named:
         file, colon, _ = word.rpartition(":")
-        if colon or word.endswith(".h5"):
+        if colon or word.endswith((".h5", ".onnx")):
             yield where, folder / (file if colon else word)
 
 
-def _missing(entry: str, path: Path) -> str:
+def _missing(where: str, entry: str, path: Path) -> str:
     if glob.has_magic(entry):
-        return f'[data] file = "{entry}": no file matches in {path.parent}.'
-    return f'[data] file = "{entry}": {path} does not exist{_near(path)}'
+        return f'{where} = "{entry}": no file matches in {path.parent}.'
+    return f'{where} = "{entry}": {path} does not exist{_near(path)}'
 
 
 def _near(path: Path) -> str:

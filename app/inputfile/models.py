@@ -118,7 +118,12 @@ class Grid(Table):
 class Data(Table):
     """The HDF5 files, what is in them, and how they are split."""
 
-    file: PathList = Field(description="an HDF5 file, a glob or a list of them; relative to this input file")
+    file: PathList | None = Field(
+        None,
+        examples=["data.h5"],
+        description="an HDF5 file, a glob or a list of them; relative to this input file",
+    )
+    phase: Name | None = Field(None, description="a preprocess phase whose set is used, in place of file")
     inputs: Annotated[str, Field(min_length=1)] = Field(description="path of the dataset; axis 0 is the sample")
     targets: Annotated[str, Field(min_length=1)] = Field(
         description="path of the dataset of labels or values; axis 1 is the position where the network has an output"
@@ -133,6 +138,9 @@ class Data(Table):
     )
     classes: Annotated[int, Field(ge=2, le=2**31)] | None = Field(
         None, description="number of classes; default the largest label + 1, of tied weights the vocabulary"
+    )
+    class_names: tuple[str, ...] | None = Field(
+        None, strict=False, description="of the classes 0, 1, 2, ...; default those that the targets carry, if any"
     )
     layout: Literal["channels_first", "channels_last"] = Field(
         "channels_first",
@@ -154,20 +162,34 @@ class Data(Table):
 
     @model_validator(mode="after")
     def _parts(self) -> "Data":
+        if (self.file is None) == (self.phase is None) and self.inputs:  # NO_DATA has neither
+            both = "are both given" if self.file else "are both missing"
+            raise ValueError(f"file and phase {both}; one of them says where the samples are")
         if self.validation + self.test >= 1:
             raise ValueError(f"validation + test = {self.validation + self.test:g} leaves nothing to train on")
         return self
 
 
-# That of an input file of quantum phases alone, which need none: it names no file.
-NO_DATA = Data.model_construct(file=(), inputs="", targets="")
+# That of an input file whose phases need none: it names no file.
+NO_DATA = Data.model_construct(file=None, inputs="", targets="")
+SHARES = ("validation", "test")
+OPTIONAL = {"quantum", "preprocess", "export", "predict"}  # kinds of phases that can do without [data] and [network]
 
 
 def _without(raw: Any) -> Any:
-    """The tables that quantum phases do not need, for an input file that leaves them out and has no other phases."""
+    """The tables that some kinds of phases do not need, for an input file that leaves them out and has no others.
+
+    Where a preprocess phase divides the set that [data] names, its shares are those of [data].
+    """
     phases = raw.get("phase") if isinstance(raw, dict) else None
-    kinds = [one.get("kind") for one in phases if isinstance(one, dict)] if isinstance(phases, list) else []
-    return {"data": NO_DATA, "network": NoNetwork(), **raw} if kinds and set(kinds) == {"quantum"} else raw
+    tables = [one for one in phases if isinstance(one, dict)] if isinstance(phases, list) else []
+    kinds = [one.get("kind") for one in tables]
+    data = raw.get("data") if isinstance(raw, dict) else None
+    if isinstance(data, dict) and "phase" in data:
+        made = next((one for one in tables if one.get("name") == data["phase"]), {})
+        shares = {key: made[key] for key in SHARES if key in made}
+        raw = {**raw, "data": {**dict.fromkeys(SHARES, 0.0), **shares, **data} if shares else data}
+    return {"data": NO_DATA, "network": NoNetwork(), **raw} if kinds and set(kinds) <= OPTIONAL else raw
 
 
 class Input(Table):
@@ -184,7 +206,7 @@ class Input(Table):
     @property
     def has_data(self) -> bool:
         """Whether there is a [data] table."""
-        return bool(self.data.file)
+        return (self.data.file or self.data.phase) is not None
 
     @property
     def split_seed(self) -> int:
@@ -199,8 +221,8 @@ class Input(Table):
             raise ValueError(f"two phases have the name {twice[0]!r}; give each its own")
         if NEW in names:
             raise ValueError(f"a phase cannot be called {NEW!r}: the word means a network with starting weights")
-        if self.network.kind == "none" and any(p.kind != "quantum" for p in self.phase):
-            raise ValueError('[network] kind = "none" is for quantum phases alone; the other phases need a network')
+        if self.network.kind == "none" and any(p.kind not in OPTIONAL for p in self.phase):
+            raise ValueError('[network] kind = "none" is for phases that make no network; the others need one')
         if ALL in names:
             raise ValueError(f"a phase cannot be called {ALL!r}: the word means the networks of all phases before")
         return self

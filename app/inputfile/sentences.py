@@ -11,10 +11,12 @@ from app.inputfile.layers import LAYERS
 from app.inputfile.models import Input
 from app.inputfile.networks import NETWORKS
 from app.inputfile.phases import PHASES
+from app.inputfile.preparing import STEPS
 from app.inputfile.quantum import CircuitTable, Noise
+from app.inputfile.using import Monitor
 
 _OWN = ("student", "architecture")  # tables of networks inside those of phases
-_INNER = {"circuit": CircuitTable, "noise": Noise}  # tables inside those of phases
+_INNER = {"circuit": CircuitTable, "noise": Noise, "monitor": Monitor}  # tables inside those of phases
 
 
 TOLD = 50  # problems of one file
@@ -61,7 +63,11 @@ def _sentence(problem: dict[str, Any], raw: dict[str, Any], file: str) -> str:
     if kind == "extra_forbidden":
         return f"{where}: unknown {'key' if place.table else 'table'} {key!r}{nearest(key, place.known)}"
     if kind == "missing":
-        why = "; only quantum phases go without" if not place.table and key in ("data", "network") else ""
+        why = (
+            "; only phases that neither make nor measure networks go without"
+            if not place.table and key in ("data", "network")
+            else ""
+        )
         return f"{where}: {'the table' if not place.table else 'the key'} {key!r} is missing{_doc(place, key)}{why}."
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         kinds = _kinds(problem["loc"])
@@ -149,6 +155,8 @@ def _place(location: tuple[Any, ...], raw: dict[str, Any]) -> _Place:
             return _of_network(f"{title}: {rest[0]}", rest[1:])
         if len(rest) > 1 and rest[0] in _INNER:
             return _Place(f"{title}: {rest[0]}", _dotted(rest[1:]), _INNER[str(rest[0])])
+        if len(rest) > 2 and rest[0] == "steps" and rest[2] in STEPS:
+            return _Place(f"{title}: step {int(rest[1]) + 1}, {rest[2]}", _dotted(rest[3:]), STEPS[str(rest[2])])
         return _Place(title, _dotted(rest), PHASES.get(str(kind)))
     if head == "network" and isinstance(raw.get("network"), dict):
         return _of_network("[network]", rest)
@@ -171,6 +179,8 @@ def _kinds(location: tuple[Any, ...]) -> Iterable[str]:
     """What a table at this place may be."""
     if location[-2:-1] == ("layers",):
         return LAYERS
+    if location[-2:-1] == ("steps",):
+        return STEPS
     return NETWORKS if {"network", *_OWN} & set(location) else PHASES
 
 

@@ -9,7 +9,20 @@ from app.errors import InputError
 from app.inputfile.evaluation import ALL
 from app.inputfile.models import Input
 from app.inputfile.networks import NetworkTable, Parts
-from app.inputfile.phases import NEW, AnyPhase, Distill, Evaluate, Prune, Quantum, Train, Trains
+from app.inputfile.phases import (
+    NEW,
+    WITHOUT_NETWORK,
+    AnyPhase,
+    Distill,
+    Evaluate,
+    Export,
+    Predict,
+    Preprocess,
+    Prune,
+    Quantum,
+    Train,
+    Trains,
+)
 from app.plan.circuits.circuit import Circuit
 from app.plan.compression import prune_problems
 from app.plan.distillation import architecture_problems, distill_notes, distill_problems, is_phase
@@ -17,7 +30,8 @@ from app.plan.grid import Grid, grid_problems
 from app.plan.microbatches import load, microbatch_sizes
 from app.plan.pipelines.problems import pipeline_notes, pipeline_problems, unused_keys
 from app.plan.pipelines.stages import recomputes, schedule_of
-from app.plan.quantum import minimising, needs, quantum_notes, quantum_problems
+from app.plan.quantum import minimising, quantum_notes, quantum_problems
+from app.plan.using import data_problems, needs, played, replica_notes, used
 
 LOSSES_OF = {"classification": ("cross_entropy",), "regression": ("mse", "l1", "huber", "bce")}
 
@@ -26,13 +40,17 @@ LOSSES_OF = {"classification": ("cross_entropy",), "regression": ("mse", "l1", "
 class PhasePlan:
     """One phase, the earlier phases whose networks it needs, and whether it is done.
 
-    networks: those it starts from or evaluates; none: starting weights. teachers: earlier phases that it learns from.
+    networks: those it starts from or evaluates; none: starting weights, or a file. teachers: earlier phases that it
+    learns from. needs: earlier phases that make what else it reads. source: in one word what network it takes: an
+    earlier phase, "NAME.int8" of an export phase, a file; "": none.
     table: the [network] table, or that of a student, from which its network comes; pruning makes it smaller.
     """
 
     phase: AnyPhase
     networks: tuple[str, ...]
     teachers: tuple[str, ...]
+    needs: tuple[str, ...]
+    source: str
     table: NetworkTable
     done: bool
 
@@ -56,6 +74,12 @@ class PhasePlan:
         """The artifact it leaves, in words."""
         if isinstance(self.phase, Quantum) and self.phase.save_state:
             return f"states/{self.name}"
+        if isinstance(self.phase, Preprocess):
+            return f"data/{self.name}.h5"
+        if isinstance(self.phase, Export):
+            return f"exports/{self.name}.*"
+        if isinstance(self.phase, Predict):
+            return f"predictions/{self.name}.h5"
         return f"networks/{self.name}.h5" if self.makes_network else f"tables of {self.name} in run.h5"
 
     def of(self, given: Input) -> Input:
@@ -91,7 +115,7 @@ def make_plan(
 
     Raises InputError with all problems.
     """
-    problems = grid_problems(ranks, given.grid.stages)
+    problems = grid_problems(ranks, given.grid.stages) + data_problems(given)
     grid = Grid(ranks) if problems else Grid(ranks, given.grid.stages, given.grid.chunks_per_stage)
     phases: list[PhasePlan] = []
     notes = unused_keys(given)
@@ -99,16 +123,23 @@ def make_plan(
     finished: set[str] = set()
     for phase in given.phase:
         title = f'[[phase]] "{phase.name}"'
-        networks, found = _networks(phase, list(tables), [p.name for p in given.phase])
+        required, before = needs(phase, given), [step.phase for step in phases]
+        if isinstance(phase, Export | Predict):
+            source, networks, exports, unfit = used(phase, given, list(tables), before)
+            required, found = (*required, *exports), list(unfit)
+        else:
+            networks, found = _networks(phase, list(tables), [p.name for p in given.phase])
+            source = networks[0] if networks else ""
         teachers, unknown = _teachers(phase, list(tables), [p.name for p in given.phase])
         found += unknown + _phase_problems(phase, given, grid)
         if isinstance(phase, Quantum):
-            minimised = minimising([step.phase for step in phases])
+            minimised = minimising(before)
             found += quantum_problems(phase, circuits.get(phase.name), given, ranks, minimised)
             notes += [f"{title}: {note}" for note in quantum_notes(phase, circuits.get(phase.name), ranks)]
         problems += [f"{title}: {problem}" for problem in found]
-        notes += [f"{title}: {note}" for note in _phase_notes(phase, given, grid)]
-        if phase.name in done and finished.issuperset((*networks, *teachers, *needs(phase))):
+        own = _phase_notes(phase, given, grid) + replica_notes(phase, networks, grid)
+        notes += [f"{title}: {note}" for note in own]
+        if phase.name in done and finished.issuperset((*networks, *teachers, *required)):
             finished.add(phase.name)  # what was made from a network that is made anew is made anew too
         table = _table(phase, networks, given, tables)
         if isinstance(phase, Distill):
@@ -118,17 +149,15 @@ def make_plan(
             problems += [f"{title}: {problem}" for problem in architecture_problems(phase.architecture, given)]
         if isinstance(phase, Prune):
             problems += [f"{title}: {problem}" for problem in prune_problems(phase, table, given)]
-        phases.append(PhasePlan(phase, networks, teachers, table, phase.name in finished))
+        phases.append(PhasePlan(phase, networks, teachers, required, source, table, phase.name in finished))
         if phases[-1].makes_network:
             tables[phase.name] = table
-    problems += pipeline_problems(
-        [(step.phase, step.of(given)) for step in phases if not step.done and not isinstance(step.phase, Quantum)], grid
-    )
+    pipelines = [(one, step) for step in phases if (one := played(step.phase, step.networks)) is not None]
+    problems += pipeline_problems([(one, step.of(given)) for one, step in pipelines if not step.done], grid)
     if problems:
         raise InputError(*problems)
-    for step in phases:
-        if not isinstance(step.phase, Quantum):
-            notes += [f'[[phase]] "{step.name}": {note}' for note in pipeline_notes(step.of(given), grid, step.phase)]
+    for one, step in pipelines:
+        notes += [f'[[phase]] "{step.name}": {note}' for note in pipeline_notes(step.of(given), grid, one)]
     return Plan(given, grid, tuple(phases), tuple(notes), dict(circuits))
 
 
@@ -149,7 +178,9 @@ def _networks(phase: AnyPhase, networks: list[str], names: list[str]) -> tuple[t
         if phase.layers is not None and is_phase(phase.teacher[0]):
             return (phase.teacher[0],) if phase.teacher[0] in networks else (), []
         return _found("network", phase.network, phase, networks, names) if phase.network else ((), [])
-    if isinstance(phase, Quantum) or (isinstance(phase, Train) and (phase.network == NEW or phase.architecture)):
+    if isinstance(phase, WITHOUT_NETWORK) or (
+        isinstance(phase, Train) and (phase.network == NEW or phase.architecture)
+    ):
         return (), []
     if isinstance(phase, Evaluate) and phase.network is not None and (networks or phase.network != ALL):
         return _evaluated(phase, phase.network, networks, names)
@@ -197,7 +228,7 @@ def _found(
 
 def _phase_problems(phase: AnyPhase, given: Input, grid: Grid) -> list[str]:
     data = given.data
-    if isinstance(phase, Quantum):
+    if not isinstance(phase, Trains | Evaluate):
         return []
     if isinstance(phase, Evaluate):
         share = {"train": 1.0, "validation": data.validation, "test": data.test}[phase.part]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from app.inputfile.models import Input
-from app.inputfile.phases import Distill, Prune, Quantum, Trains
+from app.inputfile.phases import Distill, Export, Predict, Preprocess, Prune, Quantum, Trains
 from app.plan.circuits.circuit import Gate
 from app.plan.costs import FLOAT, LayerCost
 from app.plan.microbatches import microbatch_sizes, owned
@@ -64,7 +64,8 @@ def operations_text(count: float) -> str:
 def _data_lines(given: Input) -> list[str]:
     data = given.data
     limit = bytes_text(data.memory)
-    what = f"{', '.join(data.file)}: {data.inputs} -> {data.targets} (at most {limit} of it in memory a rank)"
+    where = ", ".join(data.file) if data.file else f"the set of {data.phase}"
+    what = f"{where}: {data.inputs} -> {data.targets} (at most {limit} of it in memory a rank)"
     return [f"data     {what}"] if given.has_data else []
 
 
@@ -126,6 +127,10 @@ def _start(step: PhasePlan) -> str:
     if isinstance(step.phase, Quantum):
         found = needs(step.phase)
         return f"parameters of {found[0]}" if found else f"circuit {step.phase.circuit.source}"
+    if isinstance(step.phase, Preprocess):
+        return f"raw files {', '.join(step.phase.file)}"
+    if isinstance(step.phase, Export | Predict) and not step.networks:
+        return f"network {step.source}"
     several = f"networks of {', '.join(step.networks)}" if len(step.networks) > 1 else f"network of {step.network}"
     start = several if step.networks else "starting weights"
     if not isinstance(step.phase, Distill):

@@ -98,6 +98,14 @@ class RunFolder:
     def predictions(self, name: str) -> Path:
         return self.path / "predictions" / f"{name}.h5"
 
+    def exported(self, name: str, suffixes: Iterable[str]) -> tuple[Path, ...]:
+        """Files of an export phase."""
+        return tuple(self.exports / f"{name}{suffix}" for suffix in suffixes)
+
+    def work(self, name: str) -> Path:
+        """The folder of what a phase has made so far of what it will put together: records, predictions."""
+        return self.path / "work" / name
+
     def create(self) -> None:
         """Make the folder and try to write in it; the folders inside come with their first file.
 

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 import torch
 
+from app.data.signature import Signature
 from app.data.source import Source
-from app.data.split import Split
+from app.data.split import AnySplit
 from app.data.statistics import Statistics
 from app.data.transform import Transform
 from app.parallel.group import Group
@@ -30,11 +31,16 @@ class DataSet:
     """The user's samples: where they are, how they are split, what was measured, how a sample becomes an input."""
 
     source: Source
-    split: Split
+    split: AnySplit
     statistics: Statistics
     transform: Transform
     sample_shape: tuple[int, ...]
     outputs: int
+    class_names: tuple[str, ...]  # () where they are not known
+
+    def signature(self, inputs: str) -> Signature:
+        """What a network trained on the dataset of this name takes and gives."""
+        return Signature(inputs, self.source.sample_shape, self.transform, self.outputs, self.class_names)
 
 
 @dataclass(frozen=True)

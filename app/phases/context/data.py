@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.data.source import Source, open_source
-from app.data.split import Split
+from app.data.split import AnySplit, Split, StoredSplit
 from app.data.statistics import Statistics, scan
 from app.data.transform import Transform
 from app.errors import DataError
@@ -17,6 +17,7 @@ from app.parallel.watchdog import Watchdog
 from app.parallel.world import World
 from app.phases.context import DataSet
 from app.report.log import Log
+from app.storage.datasets import StoredSet, class_names, read_set
 from app.storage.header_walk import check_data
 
 T = TypeVar("T")
@@ -48,22 +49,24 @@ def open_data(
     source = together(lambda: _open(given, files))
     for note in source.notes:
         log.warn(note)
-    split = Split(source.length, given.data.validation, given.data.test, given.split_seed)
-    key = _key(given, source.fingerprint)
+    found = together(lambda: read_set(files[0])) if given.data.phase is not None else None
+    split = _split(given, source, found)
+    key = _key(given, found.digest if found is not None else source.fingerprint)
     if known is not None and known.get("key") == key:
         statistics = Statistics.from_tree(known["statistics"])
     else:
         if known is not None and begun:
             raise DataError(
-                f"the data files ({', '.join(given.data.file)}) have changed since this run began: another size or"
-                " date. Put them back, choose another [run] folder, or start over with --fresh."
+                f"the data files ({', '.join(given.data.file or map(str, files))}) have changed since this run began:"
+                " another size or date. Put them back, choose another [run] folder, or start over with --fresh."
             ).on_every_rank()
         log.info(f"reading all {source.length:,} samples once, to check them and to measure the training part")
         statistics = together(lambda: _scan(given, source, split, world))
     outputs = together(lambda: _outputs(given, source, statistics))
+    names = together(lambda: _class_names(given, files[0], outputs))
     transform = _transform(given, source, statistics)
     shape = transform.sample_shape(source.sample_shape)
-    return DataSet(source, split, statistics, transform, shape, outputs), {
+    return DataSet(source, split, statistics, transform, shape, outputs, names), {
         "key": key,
         "statistics": statistics.to_tree(),
     }
@@ -80,6 +83,25 @@ def _check(given: Input, files: Sequence[Path], world: World) -> None:
     """One process for all of them, not one a rank."""
     if world.rank == 0:
         check_data(files, (given.data.inputs, given.data.targets))
+
+
+def _split(given: Input, source: Source, found: StoredSet | None) -> AnySplit:
+    """As the samples are stored, where a preprocess phase has divided them."""
+    if found is not None and found.parts is not None:
+        return StoredSplit(found.parts)
+    return Split(source.length, given.data.validation, given.data.test, given.split_seed)
+
+
+def _class_names(given: Input, file: Path, outputs: int) -> tuple[str, ...]:
+    """Those of the input file, else those that the targets carry; () where they are not known."""
+    if given.data.task != "classification":
+        return ()
+    names = given.data.class_names or class_names(file, given.data.targets)
+    if given.data.class_names and len(names) != outputs:
+        raise DataError(
+            f"[data] class_names has {len(names)} names, but there are {outputs} classes; give one for each."
+        )
+    return names if len(names) == outputs else ()
 
 
 def _open(given: Input, files: Sequence[Path]) -> Source:
@@ -108,7 +130,7 @@ def _standardisation(given: Input, shape: tuple[int, ...]) -> tuple[str, int | N
     return wanted, channel if wanted == "channel" else None
 
 
-def _scan(given: Input, source: Source, split: Split, world: World) -> Statistics:
+def _scan(given: Input, source: Source, split: AnySplit, world: World) -> Statistics:
     axis, channel = _standardisation(given, source.sample_shape)
     return scan(
         source,

@@ -36,7 +36,13 @@ def store_network(
     more: what is kept beside the metrics. weights: this rank's, of the shapes that the architecture says; no rank holds
     more than its own and one tensor of another. Collective over: world.
     """
-    extras: Tree = {"data": context.data.statistics.to_tree(), "metrics": metrics, **more}
+    signature = context.data.signature(context.plan.input.data.inputs)
+    extras: Tree = {
+        "data": context.data.statistics.to_tree(),
+        "signature": signature.to_tree(),
+        "metrics": metrics,
+        **more,
+    }
     path, provenance = path or context.folder.network(phase), context.provenance_of(phase)
     with _whole(context, weights, built) as all_weights:
         context.alone(lambda: write_network(path, all_weights, built.architecture, extras, provenance))

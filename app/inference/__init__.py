@@ -1,0 +1,1 @@
+"""Networks in use: exported, run by ONNX Runtime, watched while they predict."""
