@@ -3,8 +3,9 @@
     python inputs/make_raw.py
 
 Each record is what is known of one camera image: the ellipse of its light, how much of it there was, where the
-telescope looked, and what the particle was: a gamma ray, a hadron or a muon. 2023 is CSV, 2024
-Parquet, 2025 NumPy; `new.csv` are images of the next year, whose particles are not known. As in any archive some records are damaged and some are there twice.
+telescope looked, and what the particle was: a gamma ray, a hadron or a muon. 2023 is CSV, 2024 Parquet, 2025 NumPy;
+`new.csv` are images of the next year, whose particles are not known. As in any archive some records are damaged and
+some are there twice.
 """
 
 from pathlib import Path
