@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.data import keys
-from app.data.split import PARTS, Split, rotor
+from app.data.split import PARTS, Split, StoredSplit, rotor
 
 fractions = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda f: (f[0] * (1 - f[1]), f[1] * (1 - f[0])))
 
@@ -76,3 +76,15 @@ def test_the_same_on_every_platform() -> None:
 def test_impossible_fractions(validation: float, test: float) -> None:
     with pytest.raises(ValueError, match="not possible"):
         Split(10, validation, test, 0)
+
+
+@given(st.tuples(*[st.integers(0, 400)] * 3), st.lists(st.integers(0, 1200), max_size=9))
+def test_a_stored_split_agrees_with_itself(counts: tuple[int, int, int], edges: list[int]) -> None:
+    split = StoredSplit(counts)
+    samples = np.arange(split.length)
+    parts = [split.members(part, 0, split.length) for part in PARTS]
+    np.testing.assert_array_equal(np.concatenate(parts), samples)
+    assert [len(part) for part in parts] == list(counts) == [split.count(part) for part in PARTS]
+    for part, members in zip((*PARTS, "all"), (*parts, samples), strict=True):
+        np.testing.assert_array_equal(split.mask(part, samples), np.isin(samples, members))
+        np.testing.assert_array_equal(split.before(part, np.sort(edges)), np.searchsorted(members, np.sort(edges)))
