@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from app.inputfile.conditions import parse
 from app.inputfile.kinds import Bytes, Fraction, Name, PathList, Positive, Positives, Table, kind_of
 
 NumberType = Literal[
@@ -16,7 +17,27 @@ def _columns(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _condition(value: str) -> str:
+    """As given, once it is known that it can be read."""
+    parse(value)
+    return value
+
+
+def _categories(value: Any) -> Any:
+    """A tuple of different words or of different whole numbers; checked here, as a union would report both halves."""
+    if value is None:
+        return None
+    kinds = {type(one) for one in value} if isinstance(value, list | tuple) else set()
+    if len(kinds) != 1 or not kinds <= {str, int}:
+        raise ValueError("a list of words, or of whole numbers")
+    twice = [one for number, one in enumerate(value) if one in value[:number]]
+    if twice:
+        raise ValueError(f"each category once, and {twice[0]!r} is there twice")
+    return tuple(value)
+
+
 Columns = Annotated[tuple[Column, ...], Field(strict=False, min_length=1), BeforeValidator(_columns)]
+Categories = Annotated[tuple[str | int, ...] | None, BeforeValidator(_categories)]
 
 
 class Select(Table):
@@ -63,8 +84,8 @@ class OneHot(Table):
 
     kind: Literal["onehot"]
     column: Column = Field(description="its name")
-    categories: tuple[str | int, ...] | None = Field(
-        None, strict=False, description="what may occur, in order; default all that occur, sorted"
+    categories: Categories = Field(
+        None, description="what may occur, in order, anything else is a bad record; default all that occur, sorted"
     )
 
 
@@ -73,8 +94,8 @@ class Encode(Table):
 
     kind: Literal["encode"]
     column: Column = Field(description="its name")
-    categories: tuple[str | int, ...] | None = Field(
-        None, strict=False, description="what may occur, in order; default all that occur, sorted"
+    categories: Categories = Field(
+        None, description="what may occur, in order, anything else is a bad record; default all that occur, sorted"
     )
 
 
@@ -82,13 +103,14 @@ class Filter(Table):
     """Keep the samples of which a condition on their columns is true."""
 
     kind: Literal["filter"]
-    where: Annotated[str, Field(min_length=1, max_length=4096)] = Field(
-        description='comparisons of columns and numbers or words with and, or, not and brackets: "year >= 1990"'
+    where: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_condition)] = Field(
+        description="comparisons of columns and numbers or words with and, or, not, in, + - * / % and brackets:"
+        " \"year >= 1990 and kind in ['a', 'b']\"; odd names in backticks"
     )
 
 
 class Window(Table):
-    """Cut time series, whose rows follow one another in a file, into windows."""
+    """Cut time series into windows of rows that follow one another in a file; none is across a row that was left out."""
 
     kind: Literal["window"]
     length: Positive = Field(description="rows of a window")
