@@ -49,6 +49,12 @@ class NumbersError(PhalanxError):
     exit_code = 1
 
 
+class Drifted(PhalanxError):
+    """All is done, and what a predict phase was given is not what its network was trained on."""
+
+    exit_code = 3
+
+
 class Stopped(PhalanxError):
     """Stopped on request with work left; a batch script may submit the job again."""
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import app
-from app.errors import Held, MachineError, PhalanxError, Stopped
+from app.errors import Drifted, Held, MachineError, PhalanxError, Stopped
 from app.inputfile import Input
+from app.inputfile.phases import Predict
 from app.inputfile.read import read_text
 from app.inputfile.resolved import resolved_dict, resolved_text
 from app.job import Job, Options, read_job, version
@@ -63,7 +64,7 @@ def main(options: Options) -> int:
     except PhalanxError as error:
         if not error.everywhere and world.size > 1:
             sys.excepthook(type(error), error, error.__traceback__)  # one rank's trouble: names it and ends the others
-        state = "held" if isinstance(error, Held) else "stopped" if isinstance(error, Stopped) else "failed"
+        state = _state(error)
         code, text = _told(error) if world.rank == 0 else error.exit_code, "\n".join(error.problems)
     world.barrier()
     if world.rank == 0:  # before any rank leaves: mpirun ends the others when one has another exit code than 0
@@ -71,6 +72,13 @@ def main(options: Options) -> int:
     world.leave()
     requests.ignore()  # the last word is said: a signal that comes now must not change the exit code
     return code
+
+
+def _state(error: PhalanxError) -> str:
+    """In a word of app.storage.outcome, how a run ends with an error."""
+    if isinstance(error, Drifted):
+        return "done"
+    return "held" if isinstance(error, Held) else "stopped" if isinstance(error, Stopped) else "failed"
 
 
 class _End(NamedTuple):
@@ -137,7 +145,7 @@ def _run(options: Options, world: Any, end: _End, requests: Any) -> None:
         now = replace(before, input=resolved_dict(job.given), code=job.code, ran_on=_runs_on(context))
         _warn_of_other_threads(context, before.ran_on, now.ran_on)
         with ExitStack() as opened:
-            rows = _walk(context, now, options.until, _Samples(job, opened, before))
+            rows, progress = _walk(context, now, options.until, _samples(job, before, opened))
     except PhalanxError as error:
         log.note("\n".join(error.problems if isinstance(error, Stopped) else ["stopped:", *error.problems]))
         raise
@@ -146,6 +154,20 @@ def _run(options: Options, world: Any, end: _End, requests: Any) -> None:
     tables = [*summary_table(rows), *_networks(context)]
     log.info("\n".join([f"done; results in {folder_of(job.given)}", *tables, memory]))
     log.close()
+    _tell_of_drift(job.given, progress)
+
+
+def _tell_of_drift(given: Input, progress: RunProgress) -> None:
+    """Once all is done, and on each later start too. Raises Drifted where a phase asks for it."""
+    drifted = [
+        f"{phase.name}: {progress.done[phase.name]['drifted']:.0f} inputs and outputs have drifted from what its"
+        " network was trained on; run.log and the predictions' file say which."
+        for phase in given.phase
+        if isinstance(phase, Predict) and phase.monitor and phase.monitor.on_drift == "fail"
+        if progress.done.get(phase.name, {}).get("drifted")
+    ]
+    if drifted:
+        raise Drifted(*drifted).on_every_rank()
 
 
 def _runs_on(context: Any) -> dict[str, int]:
@@ -267,38 +289,21 @@ def _say_start(options: Options, world: Any, job: Job, log: Log, own: str) -> No
         log.warn(note)
 
 
-class _Samples:
-    """The samples of [data], opened and measured when they are there: at the start, or once a phase has made them."""
+def _samples(job: Job, before: RunProgress, opened: ExitStack) -> Any:
+    """The samples of [data], still to be opened."""
+    from app.phases.context.data import Samples
 
-    def __init__(self, job: Job, opened: ExitStack, before: RunProgress) -> None:
-        self._job, self._opened, self._before = job, opened, before
-
-    def known(self, context: Any) -> Any:
-        """The context with them, if it is time. Collective over: world. Raises DataError."""
-        given = self._job.given
-        if context.known_data is not None or not given.has_data:
-            return context
-        from app.phases.context.data import open_data
-
-        made = given.data.phase
-        files = self._job.files if made is None else (context.folder.data(made),)
-        begun = [name for name in self._before.begun if name != made]
-        world, results = context.world, context.results
-        known = world.bcast(world.together(lambda: results.read().get("data") if context.speaks else None))
-        data, measured = open_data(given, files, known, bool(begun), world, context.watchdog, context.log)
-        context.alone(lambda: results.update({"data": measured}, context.provenance))
-        self._opened.enter_context(data.source)
-        return replace(context, known_data=data)
+    return Samples(job.given, job.files, before.begun, opened)
 
 
-def _walk(context: Any, progress: RunProgress, until: str, samples: _Samples) -> list[SummaryRow]:
+def _walk(context: Any, progress: RunProgress, until: str, samples: Any) -> tuple[list[SummaryRow], RunProgress]:
     """All phases in order, or those up to one; finished ones are skipped. Collective over: world. Raises Stopped."""
     from app.learning.device import give_freed_memory_back, out_of_memory
     from app.phases import PHASES
 
     rows = []
     made = context.plan.input.data.phase
-    if made is None:
+    if made is None:  # the files are there, and what is wrong with them is told before hours of other phases
         context = samples.known(context)
     for step in context.plan.phases:
         if made in step.needs:
@@ -329,7 +334,7 @@ def _walk(context: Any, progress: RunProgress, until: str, samples: _Samples) ->
         rows.append(_row(step, "done", time.monotonic() - begun, numbers))
         if step.name == until:
             break
-    return rows
+    return rows, progress
 
 
 def _note(context: Any, progress: RunProgress) -> None:

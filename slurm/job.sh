@@ -113,6 +113,7 @@ decide() { # BEFORE AFTER CODE
     [ "$failed" -ne 0 ] || failed=1
     case $state in
         done)
+            [ "$3" -ne 3 ] || { say "done, and what was predicted has drifted: code 3"; return 3; }
             [ "$3" -eq 0 ] || say "warning: done, and yet the launcher returned $3"
             say "done"
             return 0 ;;

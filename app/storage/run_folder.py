@@ -82,7 +82,12 @@ class RunFolder:
     def has_checkpoints(self, name: str) -> bool:
         """Whether a phase has any, whole or damaged."""
         folder = self.checkpoints(name)
-        return any(folder.glob("[0-9]*.h5")) or any(folder.glob("after-*.h5")) or any(folder.glob("[1-9]*/[0-9]*.h5"))
+        return (
+            any(self.work(name).glob("*.h5"))
+            or any(folder.glob("[0-9]*.h5"))
+            or any(folder.glob("after-*.h5"))
+            or any(folder.glob("[1-9]*/[0-9]*.h5"))
+        )
 
     def teacher(self, name: str) -> Path:
         """The folder of what a teacher gives for the training part."""

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from app.inputfile.models import Input
 from app.inputfile.networks import Lenet, Resnet, Transformer, UserNetwork
 from app.parallel.watchdog import Watchdog
 from app.parallel.world import World
-from app.phases.context import DataSet
+from app.phases.context import Context, DataSet
 from app.report.log import Log
 from app.storage.datasets import StoredSet, class_names, read_set
 from app.storage.header_walk import check_data
@@ -23,6 +25,28 @@ from app.storage.header_walk import check_data
 T = TypeVar("T")
 CHECKED = 500  # files that rank 0 looks through while the others, and their watchdog, wait
 IMAGE_NETWORKS = (Lenet, Resnet)
+
+
+class Samples:
+    """The samples of [data], opened and measured when they are there: at the start, or once a phase has made them."""
+
+    def __init__(self, given: Input, files: Sequence[Path], begun: Sequence[str], opened: ExitStack) -> None:
+        """files: those of [data]. begun: the phases that an earlier start began. opened: closes what is opened."""
+        self._given, self._files, self._begun, self._opened = given, files, begun, opened
+
+    def known(self, context: Context) -> Context:
+        """The context with them. Collective over: world. Raises DataError."""
+        if context.known_data is not None or not self._given.has_data:
+            return context
+        made, results = self._given.data.phase, context.results
+        files = self._files if made is None else (context.folder.data(made),)
+        begun = any(name != made for name in self._begun)
+        read = context.together(lambda: results.read().get("data") if context.speaks else None)
+        known: Any = context.world.bcast(read)
+        data, measured = open_data(self._given, files, known, begun, context.world, context.watchdog, context.log)
+        context.alone(lambda: results.update({"data": measured}, context.provenance))
+        self._opened.enter_context(data.source)
+        return replace(context, known_data=data)
 
 
 def open_data(
