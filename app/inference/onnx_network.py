@@ -47,7 +47,7 @@ class OnnxNetwork:
 
     path: Path
     signature: Signature
-    reference: Tree | None
+    reference: "Tree | None"
     provider: str
     metadata: dict[str, str]
     _session: Any
@@ -199,8 +199,8 @@ def _refuse_other_files(model: Any, path: Path) -> None:
             place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "?")
             raise ArtifactError(
                 f"{path}: its weights {escaped(tensor.name)!r} lie in another file, {escaped(place)}, which is not"
-                " read, since it may be any file of this machine. What to try: onnx.save(onnx.load(FILE), NEW) makes one file"
-                " of both."
+                " read, since it may be any file of this machine. What to try: onnx.save(onnx.load(FILE), NEW) makes"
+                " one file of both."
             )
 
 
@@ -307,7 +307,7 @@ def _guessed_signature(given: Port, output: Any, path: Path) -> Signature:
     return Signature("", given.shape, transform, last)
 
 
-def _reference(metadata: dict[str, str], path: Path) -> Tree | None:
+def _reference(metadata: dict[str, str], path: Path) -> "Tree | None":
     text = metadata.get(REFERENCE)
     if text is None:
         return None
