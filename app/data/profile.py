@@ -1,0 +1,201 @@
+"""How often the values of each feature occur: bins whose edges follow a sample of the data, counts that are exact.
+
+Values that occur often (a background of zeros, the numbers of a one-hot code) have a bin of their own, so that a shift
+away from them shows, in whichever direction it goes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.data import keys
+from app.data.features import Features, spaced
+from app.data.source import Source
+from app.data.split import AnySplit
+from app.data.statistics import SEGMENTS, SLICE_BYTES
+
+FINE, COARSE, TOKEN_BINS = 64, 20, 256  # bins of a feature: of few features, of many, of tokens
+FEW_FEATURES = 256
+EDGE_SAMPLES, RUNS = 4096, 256  # samples that give the edges, and the runs of consecutive ones they are read in
+EDGE_VALUES = 2**16  # values of a feature, at most, that give its edges
+MOST_VALUES = 1024  # values of a feature counted of one sample: of larger images every n-th pixel, in turn
+PROFILE = 4  # what a key is for, beside those of app.data.keys
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The distribution of each of F features over `samples` samples.
+
+    edges   (F, E) float64, ascending, filled up with inf; bin b holds edges[b - 1] < value <= edges[b]
+    counts  (F, E + 1) int64
+    """
+
+    features: Features
+    edges: np.ndarray
+    counts: np.ndarray
+    samples: int
+
+    def count(self, values: np.ndarray) -> np.ndarray:
+        """Counts (F, E + 1) int64 of values (F, N) of any numeric type."""
+        features, bins = self.counts.shape
+        if values.dtype in (np.bool_, np.uint8):  # a table instead of a search
+            flat = values.view(np.uint8) + 256 * np.arange(features, dtype=np.int32)[:, None]
+            times = np.bincount(flat.reshape(-1), minlength=256 * features)
+            sums = np.bincount(self._bin_of_byte, weights=times, minlength=features * bins)
+            return sums.astype(np.int64).reshape(features, bins)
+        found = torch.searchsorted(self._edges, torch.from_numpy(values.astype(np.float64)))
+        found += torch.arange(0, features * bins, bins)[:, None]
+        return torch.bincount(found.reshape(-1), minlength=features * bins).numpy().reshape(features, bins)
+
+    def with_counts(self, counts: np.ndarray, samples: int) -> "Profile":
+        """The same bins with other counts."""
+        return replace(self, counts=counts, samples=samples)
+
+    def limited(self, most: int) -> "Profile":
+        """At most so many features, evenly spaced."""
+        at = spaced(len(self.counts), most)
+        features = self.features.limited(most)
+        return self if len(at) == len(self.counts) else Profile(features, self.edges[at], self.counts[at], self.samples)
+
+    @cached_property
+    def _edges(self) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.edges, np.float64))
+
+    @cached_property
+    def _bin_of_byte(self) -> np.ndarray:
+        """For each feature and byte the number of its bin, among those of all features (F * 256,)."""
+        features, bins = self.counts.shape
+        every = torch.arange(256, dtype=torch.float64).expand(features, 256).contiguous()
+        found = torch.searchsorted(self._edges, every) + torch.arange(0, features * bins, bins)[:, None]
+        return found.numpy().reshape(-1)
+
+    def to_tree(self) -> dict[str, Any]:
+        """A tree that storage can write."""
+        noun, before, count, after, chosen = self.features
+        return {
+            "noun": noun,
+            "shape": [before, count, after],
+            "chosen": np.array(chosen, np.int64),
+            "edges": self.edges,
+            "counts": self.counts,
+            "samples": self.samples,
+        }
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> "Profile":
+        """The inverse of to_tree. Raises KeyError, TypeError, ValueError for another tree."""
+        before, count, after = (int(n) for n in tree["shape"])
+        chosen = np.asarray(tree["chosen"], np.int64)
+        edges, counts = np.asarray(tree["edges"], np.float64), np.asarray(tree["counts"], np.int64)
+        fits = edges.ndim == counts.ndim == 2 and counts.shape == (len(chosen), edges.shape[1] + 1)
+        inside = chosen.ndim == 1 and len(chosen) > 0 and chosen.min() >= 0 and chosen.max() < count
+        if not (fits and inside and min(before, after) >= 1 and counts.min() >= 0):
+            raise ValueError("a profile of values whose shapes do not go together")
+        if np.isnan(edges).any() or (edges[:, 1:] < edges[:, :-1]).any():
+            raise ValueError("a profile of values whose edges do not ascend")
+        features = Features(str(tree["noun"]), before, count, after, tuple(chosen.tolist()))
+        return cls(features, edges, counts, int(tree["samples"]))
+
+
+def bins_of(features: Features) -> int:
+    """How many bins a feature gets, at most one more: fewer where there are many, so that a profile stays small."""
+    if features.noun in ("token", "class"):
+        return TOKEN_BINS
+    return FINE if len(features.chosen) <= FEW_FEATURES else COARSE
+
+
+def profile_of(features: Features, values: np.ndarray, samples: int) -> Profile:
+    """The profile of values (F, N), N > 0: edges at their quantiles, and their counts."""
+    bins = bins_of(features)
+    found = [edges_of(one, bins) for one in np.sort(values.astype(np.float64), axis=1)]
+    edges = np.full((len(found), max(map(len, found))), np.inf)
+    for row, one in zip(edges, found, strict=True):
+        row[: len(one)] = one
+    empty = Profile(features, edges, np.zeros((len(edges), edges.shape[1] + 1), np.int64), 0)
+    return empty.with_counts(empty.count(values), samples)
+
+
+def edges_of(ascending: np.ndarray, bins: int) -> np.ndarray:
+    """At most `bins` inner edges for values (N,) in ascending order; a value that occurs often has its bin alone."""
+    different = ascending[np.append(True, np.diff(ascending) > 0)]
+    if len(different) <= bins // 2:
+        quantiles = frequent = different
+    else:
+        quantiles = ascending[np.arange(1, bins) * len(ascending) // bins]
+        frequent = quantiles[:-1][quantiles[1:] == quantiles[:-1]]
+    return np.unique(np.concatenate([quantiles, np.nextafter(frequent, -np.inf)]))
+
+
+def sampled(source: Source, split: AnySplit, features: Features, seed: int) -> Profile:
+    """Bins for the inputs from a keyed sample of the training part, with the counts of that sample alone.
+
+    Collective over: none; every caller finds the same. Raises DataError.
+    """
+    values, seen = [], 0
+    count = split.count("train")
+    each = max(1, min(EDGE_VALUES // EDGE_SAMPLES, features.before * features.after))
+    for start, stop in runs_of(source.length, seed):
+        numbers = split.members("train", start, stop)
+        if len(numbers) and seen < EDGE_SAMPLES:
+            rows = np.empty((stop - start, *source.sample_shape), source.dtype)
+            source.read(start, rows)
+            values.append(features.values(rows[numbers - start], start, each * len(numbers)))
+            seen += len(numbers)
+    if not values:  # a training part so small that no run has met it
+        start = int(first_member(source, split))
+        rows = np.empty((1, *source.sample_shape), source.dtype)
+        source.read(start, rows)
+        values.append(features.values(rows, start, each))
+        seen = 1
+    return profile_of(features, np.concatenate(values, axis=1), min(seen, count))
+
+
+def runs_of(length: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive samples spread over all, one in each of equal shares, at a place that the seed chooses."""
+    shares = min(RUNS, length)
+    for number in range(shares):
+        begin, end = (length * n // shares for n in (number, number + 1))
+        run = min(2 * EDGE_SAMPLES // RUNS, end - begin)  # about half of them may be held out
+        start = begin + keys.word(seed, PROFILE, number) % (end - begin - run + 1)
+        yield start, start + run
+
+
+def first_member(source: Source, split: AnySplit) -> int:
+    """The number of the first sample of the training part."""
+    step = 2**20
+    for start in range(0, source.length, step):
+        found = split.members("train", start, min(start + step, source.length))
+        if len(found):
+            return int(found[0])
+    raise ValueError("the training part is empty")
+
+
+def counts_of(
+    profile: Profile, source: Source, split: AnySplit, *, member: int, members: int, memory_bytes: int
+) -> np.ndarray:
+    """This member's share of the counts (F, E + 1) int64 of the whole training part; all shares add up to it.
+
+    Collective over: none. Raises DataError.
+    """
+    total, features = np.zeros_like(profile.counts), profile.features
+    blocks = source.blocks(memory_bytes // 2)
+    buffer = np.empty((blocks.most_rows, *source.sample_shape), source.dtype)
+    step = max(1, SLICE_BYTES // max(1, source.input_bytes))
+    segments = min(SEGMENTS, blocks.count)
+    for number in range(member, segments, members):
+        own = np.arange(*(blocks.count * n // segments for n in (number, number + 1)))
+        for start, stop in zip(*(edge.tolist() for edge in blocks.bounds(own)), strict=True):
+            inside = split.mask("train", np.arange(start, stop))
+            if not inside.any():
+                continue
+            rows = buffer[: stop - start]
+            source.read(start, rows)
+            for at in range(0, len(rows), step):
+                part = rows[at : at + step][inside[at : at + step]]
+                if len(part):
+                    total += profile.count(features.values(part, start + at, MOST_VALUES * len(part)))
+    return total

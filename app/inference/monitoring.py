@@ -1,0 +1,125 @@
+"""What is watched while a network predicts: counted batch by batch, added up over pieces and ranks, then appraised."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.data.profile import Profile
+from app.inference.appraisal import Found, appraised
+from app.inference.latencies import BUCKETS, bucket
+from app.inference.references import Reference, confidence, output_values
+from app.inputfile.using import Monitor
+
+BATCH_VALUES = 4096  # of a feature, at most, that are looked at in a batch
+ENOUGH_SAMPLES = 16_384  # of which inputs are looked at, about, where it is known how many will come
+CONFIDENCE_BINS = 20
+MOST_CLASSES = 65_536  # whose predictions are counted
+
+
+class Findings(NamedTuple):
+    """tree: for files. warnings: sentences for the log. drifted: how many inputs and outputs have."""
+
+    tree: dict[str, Any]
+    warnings: tuple[str, ...]
+    drifted: int
+
+
+class Watch:
+    """Counts batches; a few tens of microseconds each, and some nanoseconds a value. Collective over: none."""
+
+    def __init__(
+        self, table: Monitor, reference: Reference | None, classification: bool, samples: int | None = None
+    ) -> None:
+        """reference: what is compared with; None: no drift is looked for. samples: of the whole phase, if known: of
+        very many, the inputs of every n-th are looked at.
+        """
+        self._classification = classification
+        self._inputs, self._outputs = profiles(table, reference)
+        self._every = max(1, (samples or 0) // ENOUGH_SAMPLES)
+        self._sums: dict[str, np.ndarray] = {
+            "samples": np.zeros(1, np.int64),
+            "inputs_samples": np.zeros(1, np.int64),
+            "seconds": np.zeros(1),
+            "latency": np.zeros(BUCKETS, np.int64),
+            "latency_max": np.zeros(1),
+        }
+        if self._inputs is not None:
+            self._sums["inputs"] = np.zeros_like(self._inputs.counts)
+        for name, profile in self._outputs.items():
+            self._sums[f"outputs {name}"] = np.zeros_like(profile.counts)
+        if classification:
+            self._sums |= {"confidence": np.zeros(CONFIDENCE_BINS, np.int64), "confidence_sum": np.zeros(2)}
+
+    def batch(self, rows: np.ndarray, outputs: np.ndarray, seconds: float) -> None:
+        """Count a forward pass: samples (M, ...) as stored, outputs (M, K) or (M, T, K) float32, how long it took."""
+        sums = self._sums
+        if self._inputs is not None:
+            looked = rows[:: self._every] if len(rows) <= BATCH_VALUES else rows[:: max(self._every, _step(rows))]
+            values = self._inputs.features.values(looked, int(sums["inputs_samples"][0]), BATCH_VALUES)
+            sums["inputs"] += self._inputs.count(values)
+            sums["inputs_samples"] += len(looked)
+        sums["samples"] += len(rows)
+        sums["seconds"] += seconds
+        sums["latency"][bucket(seconds)] += 1
+        np.maximum(sums["latency_max"], seconds, out=sums["latency_max"])
+        if self._classification:
+            self._count_classes(outputs.reshape(-1, outputs.shape[-1]))
+        elif "value" in self._outputs:
+            profile = self._outputs["value"]
+            sums["outputs value"] += profile.count(output_values({"value": profile.features}, outputs)["value"])
+
+    def _count_classes(self, logits: np.ndarray) -> None:
+        sums, sure, predicted = self._sums, confidence(logits), logits.argmax(axis=1)
+        at = np.minimum((sure * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
+        sums["confidence"] += np.bincount(at, minlength=CONFIDENCE_BINS)
+        sums["confidence_sum"] += float(sure.sum(dtype=np.float64)), len(sure)
+        if logits.shape[1] <= MOST_CLASSES:
+            counts = np.bincount(predicted, minlength=logits.shape[1])
+            sums["classes"] = sums["classes"] + counts if "classes" in sums else counts
+        for name, values in (("class", predicted), ("confidence", sure)):
+            if name in self._outputs:
+                sums[f"outputs {name}"] += self._outputs[name].count(values[None])
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """All that was counted: arrays that `merged` adds up, and a file can hold."""
+        return {name: array.copy() for name, array in self._sums.items()}
+
+    @staticmethod
+    def merged(
+        sums: Sequence[Mapping[str, np.ndarray]],
+        seconds: float,
+        table: Monitor,
+        reference: Reference | None,
+        class_names: Sequence[str] = (),
+    ) -> Findings:
+        """What all batches together say; `seconds` that the whole took, `reference` as the watches had it."""
+        total = added(sums)
+        inputs, outputs = profiles(table, reference)
+        part = "" if reference is None else reference.part
+        return Findings(*appraised(Found(total, seconds, inputs, outputs, part, tuple(class_names)), table))
+
+
+def profiles(table: Monitor, reference: Reference | None) -> tuple[Profile | None, dict[str, Profile]]:
+    """What inputs and outputs are compared with."""
+    if reference is None:
+        return None, {}
+    return reference.inputs.limited(table.features), dict(reference.outputs)
+
+
+def added(sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The sums of pieces as one, in the order given; of durations the longest."""
+    total: dict[str, np.ndarray] = {}
+    for one in sums:
+        for name, array in one.items():
+            if name not in total:
+                total[name] = np.array(array)
+            elif name == "latency_max":
+                total[name] = np.maximum(total[name], array)
+            else:
+                total[name] = total[name] + array
+    return total
+
+
+def _step(rows: np.ndarray) -> int:
+    return -(-len(rows) // BATCH_VALUES)
