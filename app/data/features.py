@@ -9,41 +9,41 @@ from app.data.transform import Transform
 
 
 class Features(NamedTuple):
-    """Which numbers of a sample are values of the same feature: sample.reshape(before, count, after)[:, chosen, :].
+    """Which numbers of a sample are values of the same feature: sample.reshape(before, along, after)[:, chosen, :].
 
     noun  what one is called: "number", "channel", "feature", "token", "class", "confidence", "value"
     """
 
     noun: str
     before: int
-    count: int
+    along: int
     after: int
     chosen: tuple[int, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         """For people, such as "channel 2"; one alone has no number."""
-        return tuple(f"{self.noun} {number}" for number in self.chosen) if self.count > 1 else (self.noun,)
+        return tuple(f"{self.noun} {number}" for number in self.chosen) if self.along > 1 else (self.noun,)
 
     def limited(self, most: int) -> "Features":
         """At most so many of them, evenly spaced."""
         return self._replace(chosen=tuple(self.chosen[at] for at in spaced(len(self.chosen), most)))
 
     def values(self, rows: np.ndarray, first: int, most: int) -> np.ndarray:
-        """Values (F, N) of samples (M, ...), numbered from `first` on: about `most` a feature at most, but one a sample.
+        """Values (F, N) of samples (M, ...), numbered from `first` on: about `most` a feature, but one a sample.
 
         Where a sample has too many, every n-th is taken, from sample to sample beginning at another place, so that all
         places are looked at equally often.
         """
-        table = rows.reshape(len(rows), self.before, self.count, self.after)
+        table = rows.reshape(len(rows), self.before, self.along, self.after)
         places, samples = self.before * self.after, len(rows)
         taken = max(1, min(places, most // max(1, samples)))
-        whole = len(self.chosen) == self.count
+        whole = len(self.chosen) == self.along
         if taken < places:
             begin = (first + np.arange(samples))[:, None]
             place = (begin + np.arange(taken) * (places / taken)).astype(np.int64) % places
             at = np.arange(samples)[:, None], place // self.after, slice(None), place % self.after
-            table = table[at].reshape(samples, taken, self.count, 1)
+            table = table[at].reshape(samples, taken, self.along, 1)
         if not whole:
             table = table[:, :, list(self.chosen), :]
         return np.ascontiguousarray(np.moveaxis(table, 2, 0)).reshape(len(self.chosen), -1)

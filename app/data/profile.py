@@ -75,10 +75,10 @@ class Profile:
 
     def to_tree(self) -> dict[str, Any]:
         """A tree that storage can write."""
-        noun, before, count, after, chosen = self.features
+        noun, before, along, after, chosen = self.features
         return {
             "noun": noun,
-            "shape": [before, count, after],
+            "shape": [before, along, after],
             "chosen": np.array(chosen, np.int64),
             "edges": self.edges,
             "counts": self.counts,
@@ -88,16 +88,16 @@ class Profile:
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> "Profile":
         """The inverse of to_tree. Raises KeyError, TypeError, ValueError for another tree."""
-        before, count, after = (int(n) for n in tree["shape"])
+        before, along, after = (int(n) for n in tree["shape"])
         chosen = np.asarray(tree["chosen"], np.int64)
         edges, counts = np.asarray(tree["edges"], np.float64), np.asarray(tree["counts"], np.int64)
         fits = edges.ndim == counts.ndim == 2 and counts.shape == (len(chosen), edges.shape[1] + 1)
-        inside = chosen.ndim == 1 and len(chosen) > 0 and chosen.min() >= 0 and chosen.max() < count
+        inside = chosen.ndim == 1 and len(chosen) > 0 and chosen.min() >= 0 and chosen.max() < along
         if not (fits and inside and min(before, after) >= 1 and counts.min() >= 0):
             raise ValueError("a profile of values whose shapes do not go together")
         if np.isnan(edges).any() or (edges[:, 1:] < edges[:, :-1]).any():
             raise ValueError("a profile of values whose edges do not ascend")
-        features = Features(str(tree["noun"]), before, count, after, tuple(chosen.tolist()))
+        features = Features(str(tree["noun"]), before, along, after, tuple(chosen.tolist()))
         return cls(features, edges, counts, int(tree["samples"]))
 
 

@@ -65,7 +65,7 @@ def output_values(features: Mapping[str, Features], outputs: np.ndarray) -> dict
     if "class" in features:
         rows = outputs.reshape(-1, outputs.shape[-1])
         return {"class": rows.argmax(axis=1)[None], "confidence": confidence(rows)[None]}
-    rows = outputs.reshape(-1, features["value"].count)
+    rows = outputs.reshape(-1, features["value"].along)
     return {"value": np.ascontiguousarray(rows[:, list(features["value"].chosen)].T)}
 
 
