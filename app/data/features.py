@@ -35,18 +35,17 @@ class Features(NamedTuple):
         Where a sample has too many, every n-th is taken, from sample to sample beginning at another place, so that all
         places are looked at equally often.
         """
-        table = rows.reshape(len(rows), self.before, self.along, self.after)
         places, samples = self.before * self.after, len(rows)
+        chosen = np.array(self.chosen)
         taken = max(1, min(places, most // max(1, samples)))
-        whole = len(self.chosen) == self.along
-        if taken < places:
-            begin = (first + np.arange(samples))[:, None]
-            place = (begin + np.arange(taken) * (places / taken)).astype(np.int64) % places
-            at = np.arange(samples)[:, None], place // self.after, slice(None), place % self.after
-            table = table[at].reshape(samples, taken, self.along, 1)
-        if not whole:
-            table = table[:, :, list(self.chosen), :]
-        return np.ascontiguousarray(np.moveaxis(table, 2, 0)).reshape(len(self.chosen), -1)
+        if taken == places:
+            table = rows.reshape(samples, self.before, self.along, self.after)
+            table = table if len(chosen) == self.along else table[:, :, chosen, :]
+            return np.ascontiguousarray(np.moveaxis(table, 2, 0)).reshape(len(chosen), -1)
+        number = np.arange(samples)[:, None]
+        place = (first + number + (np.arange(taken) * places) // taken) % places
+        at = (number * self.before + place // self.after) * (self.along * self.after) + place % self.after
+        return rows.reshape(-1).take(at.reshape(-1) + (chosen * self.after)[:, None])
 
 
 def input_features(stored: tuple[int, ...], transform: Transform, most: int) -> Features:

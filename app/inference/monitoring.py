@@ -5,15 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from app.data.features import Features
 from app.data.profile import Profile
 from app.inference.appraisal import Found, appraised
 from app.inference.latencies import BUCKETS, bucket
 from app.inference.references import Reference, confidence, output_values
 from app.inputfile.using import Monitor
 
-BATCH_VALUES = 4096  # of a feature, at most, that are looked at in a batch
+BATCH_VALUES, SAMPLE_VALUES = 4096, 16  # of a feature, at most, that are looked at in a batch; of those of a sample
 ENOUGH_SAMPLES = 16_384  # of which inputs are looked at, about, where it is known how many will come
 CONFIDENCE_BINS = 20
+HELD_NUMBERS = 2**18  # of inputs and outputs that wait to be counted
 MOST_CLASSES = 65_536  # whose predictions are counted
 
 
@@ -50,24 +52,51 @@ class Watch:
             self._sums[f"outputs {name}"] = np.zeros_like(profile.counts)
         if classification:
             self._sums |= {"confidence": np.zeros(CONFIDENCE_BINS, np.int64), "confidence_sum": np.zeros(2)}
+        self._held: list[tuple[np.ndarray | None, np.ndarray]] = []  # counted together: half the time
+        self._held_numbers = 0
 
     def batch(self, rows: np.ndarray, outputs: np.ndarray, seconds: float) -> None:
-        """Count a forward pass: samples (M, ...) as stored, outputs (M, K) or (M, T, K) float32, how long it took."""
+        """Count a forward pass: samples (M, ...) as stored, outputs (M, K) or (M, T, K) float32, how long it took.
+
+        Neither array is looked at after the call.
+        """
         sums = self._sums
-        if self._inputs is not None:
-            looked = rows[:: self._every] if len(rows) <= BATCH_VALUES else rows[:: max(self._every, _step(rows))]
-            values = self._inputs.features.values(looked, int(sums["inputs_samples"][0]), BATCH_VALUES)
-            sums["inputs"] += self._inputs.count(values)
-            sums["inputs_samples"] += len(looked)
+        values = None if self._inputs is None else self._values(rows, self._inputs.features)
         sums["samples"] += len(rows)
         sums["seconds"] += seconds
         sums["latency"][bucket(seconds)] += 1
         np.maximum(sums["latency_max"], seconds, out=sums["latency_max"])
+        self._held.append((values, outputs.copy()))
+        self._held_numbers += outputs.size + (0 if values is None else values.size)
+        if self._held_numbers > HELD_NUMBERS:
+            self._count()
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """All that was counted: arrays that `merged` adds up, and a file can hold."""
+        self._count()
+        return {name: array.copy() for name, array in self._sums.items()}
+
+    def _values(self, rows: np.ndarray, features: Features) -> np.ndarray:
+        """What is looked at of the inputs (F, N)."""
+        looked = rows[:: max(self._every, -(-len(rows) // BATCH_VALUES))]
+        first = int(self._sums["inputs_samples"][0])
+        self._sums["inputs_samples"] += len(looked)
+        return features.values(looked, first, min(BATCH_VALUES, SAMPLE_VALUES * len(looked)))
+
+    def _count(self) -> None:
+        """Count what is held."""
+        held, self._held, self._held_numbers = self._held, [], 0
+        if not held:
+            return
+        values = [one for one, _ in held if one is not None]
+        if self._inputs is not None and values:
+            self._sums["inputs"] += self._inputs.count(np.concatenate(values, axis=1))
+        outputs = np.concatenate([one for _, one in held])
         if self._classification:
             self._count_classes(outputs.reshape(-1, outputs.shape[-1]))
         elif "value" in self._outputs:
             profile = self._outputs["value"]
-            sums["outputs value"] += profile.count(output_values({"value": profile.features}, outputs)["value"])
+            self._sums["outputs value"] += profile.count(output_values({"value": profile.features}, outputs)["value"])
 
     def _count_classes(self, logits: np.ndarray) -> None:
         sums, sure, predicted = self._sums, confidence(logits), logits.argmax(axis=1)
@@ -77,13 +106,9 @@ class Watch:
         if logits.shape[1] <= MOST_CLASSES:
             counts = np.bincount(predicted, minlength=logits.shape[1])
             sums["classes"] = sums["classes"] + counts if "classes" in sums else counts
-        for name, values in (("class", predicted), ("confidence", sure)):
+        for name, found in (("class", predicted), ("confidence", sure)):
             if name in self._outputs:
-                sums[f"outputs {name}"] += self._outputs[name].count(values[None])
-
-    def sums(self) -> dict[str, np.ndarray]:
-        """All that was counted: arrays that `merged` adds up, and a file can hold."""
-        return {name: array.copy() for name, array in self._sums.items()}
+                sums[f"outputs {name}"] += self._outputs[name].count(found[None])
 
     @staticmethod
     def merged(
@@ -119,7 +144,3 @@ def added(sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
             else:
                 total[name] = total[name] + array
     return total
-
-
-def _step(rows: np.ndarray) -> int:
-    return -(-len(rows) // BATCH_VALUES)
