@@ -161,6 +161,8 @@ def _built(
 
 def _refuse_other_targets(context: Context, costs: Sequence[LayerCost]) -> None:
     """The loss compares outputs with targets: refuse shapes it cannot, before the first step."""
+    if context.data.source.targets_name is None:  # a network is applied to new samples, and nothing is compared
+        return
     outputs = tuple(costs[-1].output_shape)
     data = context.plan.input.data
     targets = context.data.source.target_shape or ()
