@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SPLIT, BLOCKS, WINDOW = 1, 2, 3  # what a key is for, so that no two uses share one
+SPLIT, BLOCKS, WINDOW, RECORDS, LOTS = 1, 2, 3, 4, 5  # what a key is for, so that no two uses share one
 
 
 def permutation(length: int, seed: int, *key: int) -> np.ndarray:

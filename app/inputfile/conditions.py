@@ -12,8 +12,8 @@ COLUMN = "col"
 DEEPEST = 50  # brackets within brackets
 _WORDS = "and, or, not, in, comparisons, + - * / %, brackets, names of columns, numbers, and words in quotes"
 _OPERATORS = (
-    ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd,
-    ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.Load,
+    ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.And, ast.Or, ast.Not,
+    ast.USub, ast.UAdd, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.Load,
 )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ class Filter(Table):
 
 
 class Window(Table):
-    """Cut time series into windows of rows that follow one another in a file; none is across a row that was left out."""
+    """Cut time series into windows of rows that follow one another in a file; none spans a row that was left out."""
 
     kind: Literal["window"]
     length: Positive = Field(description="rows of a window")

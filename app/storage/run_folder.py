@@ -16,7 +16,8 @@ from app.storage import atomic_write
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (debug|info|warning|error) ")
 _TRACE = re.compile(rb'\{"otherData": \{"creator": "phalanx"')
 _PICTURE = re.compile(rb"\x89PNG.*tEXtSoftware\0phalanx", re.DOTALL)
-_PARTS = ("networks", "checkpoints", "data", "predictions", "exports", "traces", "report", "teachers", "states")
+_PAGE = re.compile(rb"<!doctype html><!-- phalanx report -->")
+_PARTS = ("networks", "checkpoints", "data", "predictions", "exports", "traces", "report", "teachers", "states", "work")
 
 
 class Cleared(NamedTuple):
@@ -72,6 +73,11 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report"
+
+    @property
+    def page(self) -> Path:
+        """The page that shows the run."""
+        return self.report / "index.html"
 
     def network(self, name: str) -> Path:
         return self.path / "networks" / f"{name}.h5"
@@ -139,7 +145,9 @@ class RunFolder:
         their names, folders when they are empty afterwards; anything else is a stranger's and stays.
         Collective over: none (rank 0). Raises MachineError when something cannot be deleted.
         """
-        from app.storage.stages import clear_checkpoints  # brings numpy, which the plan of a run does without
+        from app.storage.set_files import clear_set  # these bring numpy, which the plan of a run does without
+        from app.storage.set_pieces import clear_pieces
+        from app.storage.stages import clear_checkpoints
 
         removed: list[Path] = []
         try:
@@ -148,9 +156,13 @@ class RunFolder:
                 removed.append(path)
             for folder in _entries(self.path / "checkpoints"):
                 removed += clear_checkpoints(folder)
+            for name in sorted({entry.name.removesuffix(".h5") for entry in _entries(self.path / "data")}):
+                removed += clear_set(self.data(name))
+            for folder in _entries(self.path / "work"):
+                removed += clear_pieces(folder)
         except OSError as error:
             raise MachineError(f"{error.filename}: cannot be deleted: {error.strerror}.") from error
-        inner = (*_entries(self.path / "teachers"), *_entries(self.path / "states"))
+        inner = [entry for part in ("teachers", "states", "work") for entry in _entries(self.path / part)]
         for part in (*inner, *(self.path / name for name in (*_PARTS, self.watchdog.name))):
             atomic_write.clean_leftovers(part)
             with contextlib.suppress(OSError):
@@ -167,12 +179,12 @@ class RunFolder:
         candidates = [self.results]
         for part in ("networks", "data", "predictions"):
             candidates += sorted((self.path / part).glob("*.h5"))
-        for part in ("teachers", "states"):
+        for part in ("teachers", "states", "work"):
             candidates += sorted((self.path / part).glob("*/*.h5"))
         yield from (path for path in candidates if _begins(path, re.compile(rb"PHALANX\n")))
         yield from (path for path in sorted(self.traces.glob("*.json")) if _begins(path, _TRACE))
-        pictures = [*sorted(self.report.glob("timeline-*.png")), self.report / "networks.png"]
-        yield from (path for path in pictures if _begins(path, _PICTURE))
+        yield from (path for path in sorted(self.report.glob("*.png")) if _begins(path, _PICTURE))
+        yield from (path for path in [self.page] if _begins(path, _PAGE))
         candidates = [path for path in sorted(self.exports.glob("*")) if path.name.split(".")[0] in exported]
         yield from (path for path in [*candidates, *sorted(self.watchdog.glob("*"))] if path.is_file())
 

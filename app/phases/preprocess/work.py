@@ -1,0 +1,136 @@
+"""What a preprocess phase works on, and how ranks work apart and come together again."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import app
+from app.errors import DataError, PhalanxError
+from app.inputfile.preparing import SCALING, Preprocess, Step
+from app.phases.context import Context
+from app.report.progress import Progress
+from app.storage import raw
+from app.storage.set_pieces import Pieces
+
+T = TypeVar("T")
+TOGETHER_S = 2.0  # about that long ranks work on before they ask one another whether to stop
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one phase, the same on every rank but for the open files.
+
+    titles      of each piece's file, as messages name it
+    stamps      of each piece's file its size and date, as a text
+    mark        tells this input and these files from all others
+    """
+
+    context: Context
+    phase: Preprocess
+    pieces: tuple[raw.Piece, ...]
+    titles: tuple[str, ...]
+    stamps: tuple[str, ...]
+    mark: str
+    store: Pieces
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Those that are done to records as they come."""
+        return tuple(step for step in self.phase.steps if not isinstance(step, SCALING))
+
+    @property
+    def seed(self) -> int:
+        return self.context.plan.input.run.seed
+
+    @property
+    def mine(self) -> range:
+        """This rank's pieces."""
+        return range(self.context.world.rank, len(self.pieces), self.context.world.size)
+
+    @property
+    def target(self) -> Path:
+        """The finished file."""
+        return self.context.folder.data(self.phase.name)
+
+
+def work_of(context: Context, phase: Preprocess, pieces: Sequence[raw.Piece]) -> Work:
+    """Collective over: none. Raises DataError: a file that went away."""
+    stamps = {piece.file: "" for piece in pieces}
+    for file in stamps:
+        try:
+            found = os.stat(file)
+        except OSError as error:
+            raise DataError(f"{file}: cannot be looked at ({error.strerror}).") from error
+        stamps[file] = f"{found.st_size} {found.st_mtime_ns}"
+    described = [(str(one.file), one.format, one.start, one.stop, stamps[one.file]) for one in pieces]
+    mark = fingerprint(described, phase.model_dump(), context.plan.input.run.seed)
+    titles = tuple(_title(piece.file, context.input_folder) for piece in pieces)
+    store = Pieces(context.folder.work(phase.name))
+    return Work(context, phase, tuple(pieces), titles, tuple(stamps[one.file] for one in pieces), mark, store)
+
+
+def fingerprint(*parts: Any) -> str:
+    """A text that is another one when any part is, or the program."""
+    return hashlib.sha256(json.dumps([app.__version__, *parts], default=str).encode()).hexdigest()
+
+
+def apart(context: Context, action: Callable[[], T]) -> T:
+    """Every rank does its share, however long each takes; a mistake of any is raised on all. Collective over: world.
+
+    Who is done leaves its core to the others.
+    """
+    error, value = None, None
+    try:
+        value = action()
+    except PhalanxError as problem:
+        error = problem
+    context.everyone.barrier_asleep()
+
+    def again() -> T:
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+    return context.together(again)
+
+
+def in_turn(work: Work, title: str, total: int, act: Callable[[int], int], saved: str) -> None:
+    """Numbers 0 to total - 1, each on one rank, `act` says of how many records it was. Ranks look together from time
+    to time whether the run is to stop.
+
+    saved: in words what is kept then. Collective over: world. Raises Stopped, and what `act` raises on any rank.
+    """
+    context = work.context
+    ranks, every_s = context.world.size, context.plan.input.run.log_seconds
+    rounds = -(-total // ranks)
+    with Progress(context.log, title, steps=rounds, every_s=every_s) as progress:
+
+        def act_on(some: Iterator[int]) -> None:
+            for turn in some:
+                number = turn * ranks + context.world.rank
+                context.watchdog.place(work.phase.name, 0, turn)
+                count = act(number) if number < total else 0
+                progress.update(0, turn, count * ranks)
+
+        turn, stride = 0, 1
+        while turn < rounds:
+            begun = time.monotonic()
+            end = min(rounds, turn + stride)
+            apart(context, lambda a=turn, b=end: act_on(iter(range(a, b))))  # type: ignore[misc]
+            each_s = max((time.monotonic() - begun) / (end - turn), 1e-4)
+            turn, stride = end, context.world.bcast(max(1, int(TOGETHER_S / each_s)))
+            if turn < rounds and context.stopping.agreed(context.everyone):
+                raise context.stopping.stopped(saved)
+
+
+def _title(file: Path, folder: Path) -> str:
+    """As a user of the input file knows it."""
+    try:
+        return str(file.relative_to(folder))
+    except ValueError:
+        return str(file)
