@@ -30,7 +30,7 @@ FORMATS = {
     "hdf5": Format("HDF5", "hdf5", (".h5", ".hdf5", ".he5")),
     "netcdf": Format("netCDF-4", "hdf5", (".nc", ".nc4")),
     "numpy": Format("NumPy", "arrays", (".npz", ".npy")),
-    "csv": Format("CSV", "delimited", (".csv", ".tsv", ".csv.gz", ".tsv.gz")),
+    "csv": Format("CSV", "csv_tables", (".csv", ".tsv", ".csv.gz", ".tsv.gz")),
     "parquet": Format("Parquet", "parquet", (".parquet", ".pq")),
     IMAGES: Format("images", "images", (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")),
 }

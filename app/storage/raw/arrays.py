@@ -235,12 +235,16 @@ def _shaped(stored: bytes, array: Array, count: int) -> np.ndarray:
 
 
 class _Stream:
-    """A compressed array that is being undone; it goes on where the last piece ended, or starts again."""
+    """A compressed array that is being undone; it goes on where the last piece ended, or starts again.
+
+    The last rows are kept: those who look beyond the end of their piece come back to them.
+    """
 
     def __init__(self, file: Path, array: Array) -> None:
         self._file, self._array = file, array
         self._member: IO[bytes] | None = None
         self._row = 0
+        self._last: np.ndarray | None = None  # the rows before _row
         self._whole: np.ndarray | None = None
         self._lock = threading.Lock()
 
@@ -248,20 +252,34 @@ class _Stream:
         with self._lock:
             if self._array.fortran and len(self._array.shape) > 1:
                 return self._turned()[start:stop]
-            if self._member is None or self._row > start:
+            kept = self._row - len(self._last) if self._last is not None else self._row
+            if self._member is None or start < kept:
                 self._begin()
+            if self._last is not None and start < self._row:
+                known = self._last[start - self._row :]
+                more = self._next(stop - self._row)
+                self._last = np.concatenate([known, more]) if len(more) else known
+                return self._last[: stop - start]
             self._skip(start - self._row)
-            self._row = stop
-            try:
-                return _shaped(self._take((stop - start) * self._array.row_bytes), self._array, stop - start)
-            except BaseException:
-                self._member = None
-                raise
+            self._row = start
+            self._last = self._next(stop - start)
+            return self._last
+
+    def _next(self, count: int) -> np.ndarray:
+        if count <= 0:
+            return np.empty((0, *self._array.shape[1:]), self._array.dtype)
+        try:
+            found = _shaped(self._take(count * self._array.row_bytes), self._array, count)
+        except BaseException:
+            self._member = None
+            raise
+        self._row += count
+        return found
 
     def _begin(self) -> None:
         self._member = zipfile.ZipFile(self._file).open(self._array.member)  # noqa: SIM115  closed with the last use
         self._take(self._array.offset)
-        self._row = 0
+        self._row, self._last = 0, None
 
     def _take(self, count: int) -> bytes:
         assert self._member is not None

@@ -65,7 +65,7 @@ def test_columns_of_any_layout(tmp_path: Path) -> None:
 
 def test_columns_by_name(tmp_path: Path) -> None:
     file = made(tmp_path / "a.h5", fill_all)
-    piece = pieces([file], 300)[1]
+    piece = split(file, 300)[1]
     found = read(piece, ["flags", "not there"])
     assert (list(found.columns), found.count) == (["flags"], piece.stop - piece.start)
     for name, why in (

@@ -50,8 +50,11 @@ def test_rows_of_each_array_of_an_archive(tmp_path: Path, save) -> None:
 
 def test_pieces_of_a_compressed_array_in_any_order(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", x=ARRAYS["x"])
-    for piece in reversed(pieces([tmp_path / "a.npz"], 500)):
-        np.testing.assert_array_equal(read(piece).columns["x"], ARRAYS["x"][piece.start : piece.stop])
+    parts = pieces([tmp_path / "a.npz"], 500)
+    whole = parts[0]._replace(stop=50)
+    for start, stop in [*((part.start, part.stop) for part in reversed(parts)), (5, 20), (18, 22), (10, 30), (30, 50)]:
+        found = read(whole._replace(start=start, stop=stop))
+        np.testing.assert_array_equal(found.columns["x"], ARRAYS["x"][start:stop])
 
 
 def test_one_array_has_the_name_of_its_file(tmp_path: Path) -> None:
