@@ -6,13 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import app
-from app.errors import ArtifactError, PhalanxError
-
-if TYPE_CHECKING:  # nothing more than the commands need
-    from app.storage.run_folder import RunFolder
+from app.errors import PhalanxError
 
 DESCRIPTION = "Train networks on HDF5 data over MPI, as one TOML input file says."
 
@@ -62,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     info = _command(commands, "info", _info, "say what an HDF5 file is: one of ours, or a user's")
     info.add_argument("files", nargs="+", type=Path, metavar="FILE.h5")
 
-    report = _command(commands, "report", _report, "draw a run's networks, and the timelines that [run] trace records")
+    report = _command(
+        commands, "report", _report, "one page of all that a run has found: curves, networks, time, predictions"
+    )
     report.add_argument("folder", type=Path, metavar="FOLDER", help="the run folder")
 
     _command(commands, "doctor", _doctor, "what this machine has, what is missing, and what to do about it")
@@ -137,51 +135,11 @@ def _info(given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    from app.report import networks_picture, timeline_picture
-    from app.report.chrome import read_trace
-    from app.report.networks import network_rows, overview
-    from app.report.timeline import shares_table, summary
-    from app.storage import atomic_write
-    from app.storage.results import Results
-    from app.storage.run_folder import RunFolder
+    from app.report.log import escaped
+    from app.reporting import report
 
-    folder = RunFolder(given.folder)
-    _refuse_other_folder(folder)
-    timelines = {path.stem: read_trace(path) for path in sorted(folder.traces.glob("*.json"))}
-    networks = network_rows(Results(folder.results).read())
-    if not timelines and not networks:
-        raise _nothing_to_show(folder)
-    atomic_write.make_folder(folder.report)
-    for name, timeline in timelines.items():
-        path = folder.report / f"timeline-{name}.png"
-        atomic_write.replace(path, [timeline_picture.picture(timeline)])
-        print("\n".join([str(path), summary(timeline), *shares_table(timeline)]))
-    drawn = networks_picture.picture(networks)
-    if drawn is not None:
-        path = folder.report / "networks.png"
-        atomic_write.replace(path, [drawn])
-        print(path)
-    if networks:
-        print("\n".join(overview(networks)))
+    print("\n".join(map(escaped, report(given.folder))))
     return 0
-
-
-def _refuse_other_folder(folder: "RunFolder") -> None:
-    """Raises ArtifactError."""
-    if not (folder.progress.is_file() or folder.results.is_file()):
-        raise ArtifactError(
-            f"{folder.path}: is no run folder: found neither {folder.progress.name} nor {folder.results.name} in it."
-            " What to try: the [run] folder of an input file that has run."
-        )
-
-
-def _nothing_to_show(folder: "RunFolder") -> ArtifactError:
-    return ArtifactError(
-        f"{folder.path}: has no traces and no networks: expected {folder.traces.name}/PHASE.json, the timeline of a"
-        f" train phase, or a finished network in {folder.results.name}. What to try: let the run finish a phase that"
-        " makes a network; for a timeline run with [run] trace = 5, or --set run.trace=5; phases that are done need"
-        " --fresh."
-    )
 
 
 def _doctor(given: argparse.Namespace) -> int:

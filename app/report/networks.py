@@ -39,7 +39,7 @@ def network_rows(tree: Mapping[str, Any], names: Collection[str] | None = None) 
     """The networks in the tree of a run.h5, those of the phases named or of all; metrics are those of the test part."""
     phases = _tables(tree.get("phases"))
     tested = _tested(phases)
-    appraised = [name for name, phase in phases.items() if "after" in phase.get("appraisal", {})]
+    appraised = [name for name, phase in phases.items() if "after" in _table_of(phase, "appraisal")]
     return [
         _row(name, phases[name], tested.get(name, {}))
         for name in (appraised if names is None else names)
@@ -54,11 +54,20 @@ def compared(rows: Sequence[NetworkRow]) -> list[str]:
 
 def overview(rows: Sequence[NetworkRow]) -> list[str]:
     """Aligned lines: what made the networks, what they cost, and how well they do; [] without networks."""
+    return _table(rows, _overview(rows))
+
+
+def overview_cells(rows: Sequence[NetworkRow]) -> list[list[str]]:
+    """The same as cells: a head, and a line per network; [] without networks."""
+    return [list(line) for line in zip(*_known(rows, _overview(rows)), strict=True)]
+
+
+def _overview(rows: Sequence[NetworkRow]) -> list[_Column]:
     made_by = _Column("made by", lambda row: escaped(row.kind))
     quality = rows[0].quality if rows else ""
     validation = _Column(f"validation {quality}", lambda row: _fixed(row.appraisal.accuracy if row.appraisal else None))
     test = _Column(f"test {quality}", lambda row: _fixed(row.metrics.get(quality)))
-    return _table(rows, [made_by, *_costs(rows), validation, test])
+    return [made_by, *_costs(rows), validation, test]
 
 
 def _costs(rows: Sequence[NetworkRow]) -> list[_Column]:
@@ -109,9 +118,7 @@ def _table(rows: Sequence[NetworkRow], columns: Sequence[_Column]) -> list[str]:
     """A head, a rule, one line per network; columns without a number are left out."""
     if not rows:
         return []
-    name = _Column("network", lambda row: escaped(row.name))
-    cells = [[column.title, *(column.cell(row) for row in rows)] for column in (name, *columns)]
-    cells = [column for column in cells if set(column[1:]) != {"-"}]
+    cells = _known(rows, columns)
     widths = [max(map(len, column)) for column in cells]
     ruled = [[column[0], "-" * width, *column[1:]] for column, width in zip(cells, widths, strict=True)]
     aligned = [
@@ -121,30 +128,45 @@ def _table(rows: Sequence[NetworkRow], columns: Sequence[_Column]) -> list[str]:
     return ["  ".join(line).rstrip() for line in zip(*aligned, strict=True)]
 
 
+def _known(rows: Sequence[NetworkRow], columns: Sequence[_Column]) -> list[list[str]]:
+    """By column its title and cells, those with names first; columns without a number are left out."""
+    name = _Column("network", lambda row: escaped(row.name))
+    cells = [[column.title, *(column.cell(row) for row in rows)] for column in (name, *columns)]
+    return [column for column in cells if set(column[1:]) - {"-"}]
+
+
 def _row(name: str, phase: Mapping[str, Any], metrics: Mapping[str, float]) -> NetworkRow:
-    stored = phase.get("appraisal", {})
+    stored = _table_of(phase, "appraisal")
     quality = str(stored.get("quality", "accuracy"))
     return NetworkRow(name, str(phase.get("kind", "-")), quality, _appraisal(stored), metrics)
 
 
 def _appraisal(stored: Mapping[str, Any]) -> Appraisal | None:
-    after = stored.get("after", {})
-    if not set(Appraisal._fields) <= after.keys():
+    after = _table_of(stored, "after")
+    known = {field: after.get(field) for field in Appraisal._fields}
+    if not all(isinstance(value, int | float) for value in known.values()):
         return None
-    return Appraisal(**{field: after[field] for field in Appraisal._fields})
+    return Appraisal(**known)  # type: ignore[arg-type]
 
 
 def _tested(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, float]]:
     """By network what the last evaluate phase on the test part found."""
     found: dict[str, Mapping[str, float]] = {}
     for phase in phases.values():
-        if phase.get("part") != "test":
+        part = phase.get("part")
+        if not isinstance(part, str) or part != "test":
             continue
-        several = {name: table.get("metrics", {}) for name, table in _tables(phase.get("networks")).items()}
-        alone = {phase["network"]: phase.get("metrics", {})} if "network" in phase else {}
+        several = {name: _table_of(one, "metrics") for name, one in _tables(phase.get("networks")).items()}
+        alone = {str(phase["network"]): _table_of(phase, "metrics")} if "network" in phase else {}
         for name, metrics in (several | alone).items():
             found[name] = {what: value for what, value in metrics.items() if isinstance(value, int | float)}
     return found
+
+
+def _table_of(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A table in a table, {} where it is none."""
+    found = tree.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _tables(value: Any) -> dict[str, Any]:

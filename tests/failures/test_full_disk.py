@@ -178,7 +178,7 @@ def test_pictures(fault, tmp_path, disk):
     ended = report(disk, {"file": path, "rank": 0, "fault": fault, "folder": str(disk.folder)})
     assert_told(ended, path, FAULTS[fault])
     assert picture.read_bytes() == before
-    assert [path.name for path in picture.parent.iterdir() if path.suffix != ".png"] == []
+    assert [path.name for path in picture.parent.iterdir() if path.suffix != ".png"] == ["index.html"]
 
 
 def report(disk: Disk, wanted: dict[str, object] | None = None) -> Ended:

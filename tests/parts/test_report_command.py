@@ -1,17 +1,21 @@
-"""`phalanx report FOLDER`: pictures and tables of the traces and networks of a run folder."""
+"""`phalanx report FOLDER`: a page and pictures of what a run folder holds, and tables for the terminal."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from app.cli import main
-from app.plan.grid import Grid
-from app.report.appraisal import Appraisal
-from app.report.chrome import to_json
-from app.report.timeline import on_one_clock
-from app.report.trace import Event
 from app.storage.artifact_file import Provenance
 from app.storage.progress import RunProgress, write_progress
 from app.storage.results import Results
 from app.storage.run_folder import RunFolder
+from tests.parts.report import example
+
+TREE = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -22,18 +26,8 @@ def folder(tmp_path):
     return made
 
 
-def record(folder, name):
-    per_rank = [[Event("forward", 0.0, 0.01, 0, 0, 1)], [Event("forward", 0.01, 0.02, 1, 0, 1)]]
-    made = on_one_clock(
-        per_rank, [0.0, 0.0], grid=Grid(2, 2), hosts=["a", "a"], phase=name, schedule="gpipe", predicted=0.5
-    )
-    folder.traces.mkdir(exist_ok=True)
-    (folder.traces / f"{name}.json").write_bytes(to_json(made))
-
-
 def appraise(folder, *names):
-    found = Appraisal(1000, 1000, 4000, 2000, 0.001, 0.004, 16, 4000.0, float("nan"), 0.1, 0.9)
-    table = {"kind": "train", "appraisal": {"quality": "accuracy", "after": found._asdict()}}
+    table = {"kind": "train", "appraisal": {"quality": "accuracy", "after": example.APPRAISAL._asdict()}}
     provenance = Provenance("phalanx", "0.1.0", "", "1", "")
     Results(folder.results).update({"phases": dict.fromkeys(names, table)}, provenance)
 
@@ -44,9 +38,13 @@ def report(folder, capsys):
     return code, told.out, told.err
 
 
+def files(folder):
+    return sorted(path.name for path in folder.report.iterdir())
+
+
 def test_a_picture_and_a_table_for_each_phase(folder, capsys):
-    record(folder, "teacher")
-    record(folder, "student")
+    example.record(folder, "teacher")
+    example.record(folder, "student")
     code, out, err = report(folder, capsys)
     assert (code, err) == (0, "")
     for name in ("teacher", "student"):
@@ -56,20 +54,25 @@ def test_a_picture_and_a_table_for_each_phase(folder, capsys):
         assert f"{name}: gpipe on 1x2 (replicas x stages), 1 step of 20 ms" in out
     assert out.count("bubble: measured 50.0 %, predicted 50.0 %") == 2
     assert out.count("   1        0      1  100.0 %  0.0 %") == 2
+    assert out.splitlines()[-1] == str(folder.page)
 
 
-def test_what_the_command_made_goes_with_a_fresh_start(folder, capsys):
-    record(folder, "teacher")
+def test_what_the_command_made_goes_with_a_fresh_start(tmp_path, capsys):
+    folder = example.make(tmp_path / "results")
+    assert report(folder, capsys)[0] == 0
+    assert len(files(folder)) > 12
+    folder.clear()
+    assert not folder.report.exists()
+
+
+def test_a_strangers_pictures_and_page_stay_at_a_fresh_start(folder, capsys):
+    example.record(folder, "teacher")
     report(folder, capsys)
     (folder.report / "timeline-mine.png").write_bytes(b"\x89PNG\r\n\x1a\n of somebody else")
-    (folder.report / "networks.png").write_bytes(b"\x89PNG\r\n\x1a\n of somebody else")
+    folder.page.write_text("<!doctype html><title>mine</title>")
     (folder.traces / "mine.json").write_text('{"traceEvents": []}')
     folder.clear()
-    assert sorted(path.name for path in folder.path.glob("*/*")) == [
-        "mine.json",
-        "networks.png",
-        "timeline-mine.png",
-    ]
+    assert sorted(path.name for path in folder.path.glob("*/*")) == ["index.html", "mine.json", "timeline-mine.png"]
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -86,36 +89,58 @@ def test_networks_without_traces(folder, capsys):
     appraise(folder, "teacher", "student")
     code, out, err = report(folder, capsys)
     assert (code, err) == (0, "")
-    assert [path.name for path in folder.report.iterdir()] == ["networks.png"]
+    assert files(folder) == ["index.html", "networks.png"]
     assert (folder.report / "networks.png").read_bytes().startswith(b"\x89PNG")
     lines = out.splitlines()
-    assert lines[0] == str(folder.report / "networks.png")
-    assert [line.split()[0] for line in lines[3:]] == ["teacher", "student"]
+    assert [line.split()[0] for line in lines[2:4]] == ["teacher", "student"]
+    assert lines[-2:] == [str(folder.report / "networks.png"), str(folder.page)]
 
 
-def test_traces_and_networks(folder, capsys):
-    record(folder, "teacher")
+def test_results_alone(folder, capsys):
+    """As somebody keeps them who has no use for the rest."""
     appraise(folder, "teacher")
-    code, out, err = report(folder, capsys)
+    folder.progress.unlink()
+    code, _, err = report(folder, capsys)
     assert (code, err) == (0, "")
-    assert sorted(path.name for path in folder.report.iterdir()) == ["networks.png", "timeline-teacher.png"]
-    assert "bubble: measured" in out
-    assert "1,000" in out
-    folder.clear()
+    assert "networks.png" in files(folder)
+
+
+def test_a_run_that_has_only_begun(folder, capsys):
+    given = {"run": {"name": "young"}, "phase": [{"kind": "train", "name": "teacher"}]}
+    write_progress(folder.progress, RunProgress("1", given, ("teacher",)))
+    example.record(folder, "teacher")
+    (folder.traces / "teacher.json").unlink()
+    folder.log.write_bytes(b"2026-11-22 15:04:06 info    teacher: train begins\n2026-11-22 15:0")
+    code, out, err = report(folder, capsys)
+    assert (code, err, out) == (0, "", f"{folder.page}\n")
+    page = folder.page.read_text()
+    assert "young" in page
+    assert re.search("<td[^>]*>teacher</td><td[^>]*>train</td><td[^>]*>begun</td>", page)
+
+
+@pytest.mark.parametrize("broken", ["trace", "results", "half of the results", "progress"])
+def test_a_damaged_file_is_named_and_nothing_is_written(folder, capsys, broken):
+    example.record(folder, "teacher")
+    appraise(folder, "teacher")
+    path = {"trace": folder.traces / "teacher.json", "progress": folder.progress}.get(broken, folder.results)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if broken != "results" else whole[:-9] + b"x" * 9)
+    code, out, err = report(folder, capsys)
+    assert (code, out) == (2, "")
+    assert str(path) in err
+    assert "Traceback" not in err
     assert not folder.report.exists()
 
 
-def test_a_run_without_traces_and_networks(folder, capsys):
-    code, out, err = report(folder, capsys)
-    assert (code, out) == (2, "")
-    assert f"{folder.path}: has no traces and no networks" in err
-    assert "[run] trace = 5, or --set run.trace=5" in err
-    assert not folder.report.exists()
-
-
-def test_a_damaged_trace(folder, capsys):
-    record(folder, "teacher")
-    (folder.traces / "student.json").write_text("{")
-    code, out, err = report(folder, capsys)
-    assert (code, out) == (2, "")
-    assert f"{folder.traces / 'student.json'}: is damaged" in err
+def test_neither_torch_nor_mpi_nor_a_display_is_asked_for(tmp_path):
+    folder = example.make(tmp_path / "results")
+    program = (
+        "import json, sys\nfrom app.cli import main\n"
+        "code = main(sys.argv[1:])\nprint(json.dumps([code, sorted(sys.modules)]))"
+    )
+    command = [sys.executable, "-c", program, "report", str(folder.path)]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(TREE), "MPLBACKEND": "TkAgg", "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ, timeout=120)
+    code, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0
+    assert not {"torch", "mpi4py", "horovod", "tkinter", "matplotlib.pyplot"} & set(loaded)
