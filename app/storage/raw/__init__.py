@@ -70,7 +70,7 @@ def _pieces(files: Sequence[Path], piece_bytes: int) -> Iterator[Piece]:
     if hdf5:
         _reader("hdf5").check(hdf5)
     for (form, folder), group in itertools.groupby(
-        zip(forms, files, strict=True), key=lambda pair: (pair[0], pair[1].parent if pair[0] == IMAGES else None)
+        zip(forms, files, strict=True), key=lambda pair: (pair[0], _home(pair[1]) if pair[0] == IMAGES else None)
     ):
         found = [file for _, file in group]
         if folder is not None:
@@ -81,7 +81,7 @@ def _pieces(files: Sequence[Path], piece_bytes: int) -> Iterator[Piece]:
 
 
 def _pieces_of_images(files: Sequence[Path], piece_bytes: int) -> Iterator[Piece]:
-    """Files and folders that lie in one folder."""
+    """Files whose folders lie in one folder, and folders."""
     for is_folder, group in itertools.groupby(files, key=Path.is_dir):
         found = list(group)
         if not is_folder:
@@ -89,6 +89,10 @@ def _pieces_of_images(files: Sequence[Path], piece_bytes: int) -> Iterator[Piece
         else:
             for folder in found:
                 yield from _reader(IMAGES).pieces(folder, IMAGES, piece_bytes)
+
+
+def _home(file: Path) -> Path:
+    return file.parent if file.is_dir() else file.parent.parent
 
 
 def _form(file: Path) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +28,13 @@ from app.storage.raw.records import (
     decoded,
     stamp,
 )
-from app.storage.rows import Rows, native, open_rows
+from app.storage.rows import PLAIN_PIPELINES, Rows, native, open_rows
 from app.storage.untrusted import (
-    DEFLATE,
-    check_inflated,
+    SHUFFLE,
     check_storage,
     chunk_places,
     filters,
+    inflated,
     reach,
     sources,
     wrong_size,
@@ -40,7 +42,7 @@ from app.storage.untrusted import (
 
 MOST_OBJECTS = 20_000  # datasets and groups of a file
 TEXT_BYTES = 64  # of a text of any length, guessed
-TEXT_ROWS = 1024  # texts of any length read at once: all may be one and the same long one
+TEXT_ROWS = 1 << 16  # texts of any length read at once
 TEXTS_BYTES = 4 << 30
 TEXT_LENGTHS = 8  # bytes beside an address: how long a text is, and which of a heap it is
 CHUNK_PIECES = 8  # a piece is as long as a chunk of so many pieces, before the chunk is undone more than once
@@ -243,39 +245,64 @@ def _read_texts(piece: Piece, name: str) -> tuple[np.ndarray, dict[int, str]]:
                 if found.ndim > 1:
                     found = netcdf.joined(found)
                 return decoded(found.tolist(), name)
-            _check_chunks(piece, name, handle, dataset)
-            return decoded(list(_texts_of_any_length(piece, name, dataset)), name)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            return decoded(list(_texts_of_any_length(piece, name, handle, dataset)), name)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise DataError(f"{piece.file}: '{name}' cannot be read ({why(error)}); copy or make it again.") from error
 
 
-def _check_chunks(piece: Piece, name: str, handle: h5py.File, dataset: h5py.Dataset) -> None:
-    """The addresses of the texts lie in chunks, which must be as large as they say."""
-    if dataset.chunks is None or dataset.is_virtual:
-        return
-    used, end = filters(dataset), piece.file.stat().st_size
-    address = handle.id.get_create_plist().get_sizes()[0]
-    size = int(np.prod(dataset.chunks)) * (address + TEXT_LENGTHS)
-    for _, place in chunk_places(dataset.shape, dataset.chunks, piece.start, piece.stop):
-        found = dataset.id.get_chunk_info_by_coord(place)
-        if found.byte_offset is None:
-            continue
-        whole = place[0] + dataset.chunks[0] <= dataset.shape[0]
-        if found.byte_offset + found.size > end or wrong_size(found.size, found.filter_mask, used, size, whole):
-            raise DataError(
-                f"{piece.file}: a chunk of '{name}' has a size that cannot be; copy or make the file again."
-            )
-        if DEFLATE in used:
-            mask, stored = dataset.id.read_direct_chunk(place)
-            check_inflated(stored, used, mask, size)
-
-
-def _texts_of_any_length(piece: Piece, name: str, dataset: h5py.Dataset) -> Iterator[Any]:
-    step = min(TEXT_ROWS, max(16, TEXTS_BYTES // piece.file.stat().st_size))
-    total = 0
+def _texts_of_any_length(piece: Piece, name: str, handle: h5py.File, dataset: h5py.Dataset) -> Iterator[Any]:
+    """All at once where it is known how long they are; else few, since they may all be one and the same long one."""
+    known = _bytes_of_texts(piece, name, handle, dataset)
+    step = max(16, TEXTS_BYTES // piece.file.stat().st_size) if known is None else TEXT_ROWS
+    total = known or 0
     for start in range(piece.start, piece.stop, step):
-        block = dataset[start : min(start + step, piece.stop)]
-        total += sum(map(len, block))
+        block = dataset[start : min(start + step, piece.stop)] if total <= TEXTS_BYTES else ()
+        total += sum(map(len, block)) if known is None else 0
         if total > TEXTS_BYTES:
             raise DataError(f"{piece.file}: '{name}' has more than {TEXTS_BYTES:,} bytes of text in a piece.")
         yield from block
+
+
+def _bytes_of_texts(piece: Piece, name: str, handle: h5py.File, dataset: h5py.Dataset) -> int | None:
+    """As their addresses say; None where a filter or another file hides those.
+
+    Raises DataError, ValueError, zlib.error.
+    """
+    width = handle.id.get_create_plist().get_sizes()[0] + TEXT_LENGTHS
+    if dataset.is_virtual:
+        return None
+    if dataset.chunks is None:
+        at = dataset.id.get_offset()
+        if at is None:
+            return None
+        stored = os.pread(handle.id.get_vfd_handle(), (piece.stop - piece.start) * width, at + piece.start * width)
+        return _sum_of_lengths(stored, width)
+    sizes = [
+        _bytes_in_chunk(piece, name, dataset, place, width)
+        for _, place in chunk_places(dataset.shape, dataset.chunks, piece.start, piece.stop)
+    ]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def _bytes_in_chunk(piece: Piece, name: str, dataset: h5py.Dataset, place: tuple[int, ...], width: int) -> int | None:
+    """As `_bytes_of_texts`, of one chunk, which must be as large as it says."""
+    used, size = filters(dataset), dataset.chunks[0] * width
+    found = dataset.id.get_chunk_info_by_coord(place)
+    if found.byte_offset is None:
+        return 0
+    whole = place[0] + dataset.chunks[0] <= dataset.shape[0]
+    end = piece.file.stat().st_size
+    if found.byte_offset + found.size > end or wrong_size(found.size, found.filter_mask, used, size, whole):
+        raise DataError(f"{piece.file}: a chunk of '{name}' has a size that cannot be; copy or make the file again.")
+    if used not in PLAIN_PIPELINES or found.filter_mask:
+        return None
+    _, stored = dataset.id.read_direct_chunk(place)
+    plain = inflated(stored, size) if used else stored
+    if SHUFFLE in used:
+        plain = np.frombuffer(plain, np.uint8).reshape(width, -1).T.tobytes()
+    return _sum_of_lengths(plain, width)
+
+
+def _sum_of_lengths(addresses: bytes, width: int) -> int:
+    lengths = np.frombuffer(addresses, np.uint8).reshape(-1, width)[:, :4]
+    return int(np.ascontiguousarray(lengths).view("<u4").sum(dtype=np.int64))

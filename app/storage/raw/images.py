@@ -23,7 +23,8 @@ from app.storage.raw.records import Piece, Records, assembled, chosen, cut, stam
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 CODECS = ("PNG", "JPEG", "BMP", "TIFF", "GIF")  # no other of Pillow's, some of which start programs
-FOLDER, NAMED = "images", "images:"  # with the suffixes of those that are named
+FOLDER = "images"
+NAMED, NAMED_BELOW = "images:", "images:*/"  # in a folder, or in its sub-folders; the suffixes follow
 FIRST = 64
 PIXELS = 64 << 20  # of an image: more is taken for one made to fill the memory
 COLUMNS = ("images", "names", "classes")
@@ -68,15 +69,16 @@ def pieces(folder: Path, form: str, piece_bytes: int) -> list[Piece]:
 
 
 def pieces_of_files(files: Sequence[Path], piece_bytes: int) -> list[Piece]:
-    """Of images of one folder that are named. Collective over: none. Raises DataError."""
+    """Of images that are named, in one folder or in folders of one. Collective over: none. Raises DataError."""
     for file in files:
         stamp(file)
-    folder = files[0].parent
-    form = NAMED + " ".join(sorted({file.suffix.lower() for file in files}))
+    below = len({file.parent for file in files}) > 1
+    folder = files[0].parent.parent if below else files[0].parent
+    form = (NAMED_BELOW if below else NAMED) + " ".join(sorted({file.suffix.lower() for file in files}))
     _listing.cache_clear()
     found = _listing(folder, form)
     places = {name: place for place, name in enumerate(found.names)}
-    at = [places[file.name] for file in files]
+    at = [places[file.relative_to(folder).as_posix()] for file in files]
     runs: list[Piece] = []
     rows = max(1, piece_bytes // _bytes_of(found.kind))
     for place in at:
@@ -116,8 +118,8 @@ def _bytes_of(kind: Kind) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _listing(folder: Path, form: str) -> Listing:
-    suffixes = SUFFIXES if form == FOLDER else tuple(form.removeprefix(NAMED).split())
-    names = tuple(_below(folder, suffixes) if form == FOLDER else _in(folder, suffixes))
+    suffixes = SUFFIXES if form == FOLDER else tuple(form.removeprefix(NAMED).removeprefix("*/").split())
+    names = tuple(_below(folder, suffixes) if form == FOLDER else _in(folder, suffixes, form.startswith(NAMED_BELOW)))
     if not names:
         raise DataError(
             f"{folder}: is a folder without images ({', '.join(SUFFIXES)}). What to try: for files of another format"
@@ -140,8 +142,12 @@ def _below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     return sorted(found, key=lambda name: name.split("/"))
 
 
-def _in(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(suffixes))
+def _in(folder: Path, suffixes: tuple[str, ...], below: bool) -> list[str]:
+    """In a folder, or in all of its sub-folders; links are followed, since these images are named."""
+    if not below:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(suffixes))
+    folders = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return [f"{name}/{image}" for name in folders for image in _in(folder / name, suffixes, below=False)]
 
 
 def _is_image(name: str, suffixes: tuple[str, ...]) -> bool:

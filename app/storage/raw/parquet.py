@@ -21,6 +21,7 @@ GROUP_BYTES = 16 << 30  # a row group, in memory
 FIRST = 64  # records that decide how long lists are
 DEEPEST = 8  # structs and lists in one another
 NUMBER_BYTES = 8
+ENCRYPTED = "is encrypted, which is not read"
 INDEX = "__index_level_"  # what pandas adds
 T = TypeVar("T")
 
@@ -67,7 +68,8 @@ def read(piece: Piece, columns: Collection[str] | None) -> Records:
     if piece.start not in found.starts or piece.stop not in found.starts:
         raise DataError(f"{piece.file}: has changed: its row groups are others than they were.")
     table, damaged = _groups(mark, found, piece, list(dict.fromkeys(found.columns[name].top for name in names)))
-    places = np.flatnonzero(~damaged)
+    count = piece.stop - piece.start
+    places = np.setdiff1d(np.arange(count), [row for rows in damaged for row in rows])
     values: dict[str, np.ndarray] = {}
     bad: dict[int, str] = {}
     for name in names:
@@ -75,13 +77,13 @@ def read(piece: Piece, columns: Collection[str] | None) -> Records:
         bad = wrong | bad
     part = assembled(values, len(places), bad)
     wrong_there = [Bad(int(places[row]), why) for row, why in part.bad]
-    wrong_there += [Bad(row, "its row group cannot be read, it is damaged") for row in np.flatnonzero(damaged).tolist()]
-    return Records(part.columns, places[part.rows], len(damaged), tuple(sorted(wrong_there)))
+    wrong_there += [Bad(row, f"its row group {why}") for rows, why in damaged.items() for row in rows]
+    return Records(part.columns, places[part.rows], count, tuple(sorted(wrong_there)))
 
 
-def _groups(file: Stamp, found: Contents, piece: Piece, columns: list[str]) -> tuple[pa.Table, np.ndarray]:
-    """The rows that can be read, and of all rows of the piece whether they cannot."""
-    damaged = np.zeros(piece.stop - piece.start, bool)
+def _groups(file: Stamp, found: Contents, piece: Piece, columns: list[str]) -> tuple[pa.Table, dict[range, str]]:
+    """The rows that can be read, and the rows of the piece that cannot, with why."""
+    damaged: dict[range, str] = {}
     with _open(file) as table:
         parts = [table.schema_arrow.empty_table().select(columns)]
         for group, (start, stop) in enumerate(itertools.pairwise(found.starts)):
@@ -89,8 +91,10 @@ def _groups(file: Stamp, found: Contents, piece: Piece, columns: list[str]) -> t
                 continue
             try:
                 parts.append(_guarded(file, functools.partial(_group, table, group, columns)))
-            except DataError:
-                damaged[start - piece.start : stop - piece.start] = True
+            except DataError as error:
+                if ENCRYPTED in str(error):
+                    raise
+                damaged[range(start - piece.start, stop - piece.start)] = f"cannot be read ({_short(error.__cause__)})"
     return pa.concat_tables(parts), damaged
 
 
@@ -198,6 +202,10 @@ def _column(table: pa.Table, column: Column, name: str) -> arrow.Found:
     return arrow.list_column(array, name, column.widths, numbers)
 
 
+def _short(error: BaseException | None) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _open(file: Stamp) -> pq.ParquetFile:
     return _guarded(file, lambda: pq.ParquetFile(file.file, page_checksum_verification=True))
 
@@ -207,7 +215,7 @@ def _guarded(file: Stamp, do: Callable[[], T]) -> T:
     try:
         return do()
     except (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
-        text = " ".join(str(error).split())[:200] or type(error).__name__
+        text = _short(error)
         if "encrypt" in text or "decrypt" in text:
-            raise DataError(f"{file.file}: is encrypted, which is not read ({text}).") from error
+            raise DataError(f"{file.file}: {ENCRYPTED} ({text}).") from error
         raise DataError(f"{file.file}: is damaged, or no Parquet file ({text}); copy or make it again.") from error

@@ -121,6 +121,30 @@ def test_lengths_that_differ(tmp_path: Path) -> None:
     assert "differ in length: 9 ('train/x', 'train/y'), 4 (" in refused(made(tmp_path / "a.h5", fill))
 
 
+@pytest.mark.parametrize("settings", [{}, {"chunks": (7,)}, {"chunks": (7,), "compression": "gzip", "shuffle": True}])
+def test_texts_of_any_length_are_no_more_than_the_memory_holds(
+    tmp_path: Path, settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as h5:
+        h5.create_dataset("w", data=WORDS, dtype=h5py.string_dtype(), **settings)
+    assert joined(tmp_path / "a.h5")["w"].tolist() == WORDS
+    (piece,) = split(tmp_path / "a.h5")
+    size = sum(len(word.encode()) for word in WORDS)
+    monkeypatch.setattr(hdf5, "TEXTS_BYTES", size)
+    assert read(piece).columns["w"].tolist() == WORDS
+    monkeypatch.setattr(hdf5, "TEXTS_BYTES", size - 1)
+    with pytest.raises(DataError, match=f"'w' has more than {size - 1} bytes of text in a piece"):
+        read(piece)
+
+
+def test_fixed_texts_of_utf8(tmp_path: Path) -> None:
+    kind = h5py.string_dtype("utf-8", 12)
+    file = made(
+        tmp_path / "a.h5", lambda h5: h5.__setitem__("w", np.array([w.encode() for w in WORDS], "S12").astype(kind))
+    )
+    assert joined(file)["w"].tolist() == WORDS
+
+
 def test_texts_that_are_not_utf8(tmp_path: Path) -> None:
     file = made(tmp_path / "a.h5", lambda h5: h5.__setitem__("w", np.array([b"a", b"\xff", b"b"])))
     (piece,) = split(file)

@@ -75,6 +75,16 @@ def test_images_that_are_named(tmp_path: Path) -> None:
     assert set(found[0].columns) == {"images", "names"}
 
 
+def test_images_that_are_named_in_folders_of_classes(tmp_path: Path) -> None:
+    for name in ("cat/1", "cat/2", "dog/1", "dog/extra/9"):
+        made(tmp_path / f"{name}.png", colour())
+    parts = pieces(sorted(tmp_path.glob("*/*.png")), 1 << 20)
+    assert len(parts) == 1
+    found = read(parts[0])
+    assert found.columns["names"].tolist() == ["cat/1.png", "cat/2.png", "dog/1.png"]
+    assert found.columns["classes"].tolist() == ["cat", "cat", "dog"]
+
+
 MODES = {
     "grey.png": (RANDOM.integers(0, 255, (4, 3)).astype(np.uint8), "u1"),
     "alpha.png": (RANDOM.integers(0, 255, (4, 3, 4)).astype(np.uint8), "u1"),

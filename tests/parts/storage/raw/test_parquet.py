@@ -115,7 +115,7 @@ def test_a_damaged_row_group_is_bad_records(tmp_path: Path) -> None:
     found = read(piece)
     assert found.rows.tolist() == [*range(20), *range(30, 40)]
     assert [bad.row for bad in found.bad] == list(range(20, 30))
-    assert found.bad[0].why == "its row group cannot be read, it is damaged"
+    assert found.bad[0].why.startswith("its row group cannot be read (")
     assert len(found.columns["x"]) == 30
 
 
