@@ -21,6 +21,11 @@ class Features(NamedTuple):
     chosen: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        """Numbers of a sample."""
+        return self.before * self.along * self.after
+
+    @property
     def names(self) -> tuple[str, ...]:
         """For people, such as "channel 2"; one alone has no number."""
         return tuple(f"{self.noun} {number}" for number in self.chosen) if self.along > 1 else (self.noun,)

@@ -82,12 +82,13 @@ class Profile:
         edges, counts = np.asarray(tree["edges"], np.float64), np.asarray(tree["counts"], np.int64)
         fits = edges.ndim == counts.ndim == 2 and counts.shape == (len(chosen), edges.shape[1] + 1)
         inside = chosen.ndim == 1 and len(chosen) > 0 and chosen.min() >= 0 and chosen.max() < along
-        if not (fits and inside and min(before, after) >= 1 and counts.min() >= 0):
-            raise ValueError("a profile of values whose shapes do not go together")
+        samples = int(tree["samples"])
+        if not (fits and inside and min(before, after, samples) >= 1 and counts.min() >= 0):
+            raise ValueError("a profile of values whose shapes or counts do not go together")
         if np.isnan(edges).any() or (edges[:, 1:] < edges[:, :-1]).any():
             raise ValueError("a profile of values whose edges do not ascend")
         features = Features(str(tree["noun"]), before, along, after, tuple(chosen.tolist()))
-        return cls(features, edges, counts, int(tree["samples"]))
+        return cls(features, edges, counts, samples)
 
 
 def bins_of(features: Features) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 
 from app.data.features import Features
 from app.data.profile import Profile
+from app.errors import ArtifactError
 from app.inference.appraisal import Found, appraised
 from app.inference.latencies import BUCKETS, bucket
 from app.inference.references import Reference, confidence, output_values
@@ -37,7 +38,7 @@ class Watch:
         very many, the inputs of every n-th are looked at.
         """
         self._classification = classification
-        self._inputs, self._outputs = profiles(table, reference)
+        self._inputs, self._outputs = profiles(table, reference, classification)
         self._every = max(1, (samples or 0) // ENOUGH_SAMPLES)
         self._sums: dict[str, np.ndarray] = {
             "samples": np.zeros(1, np.int64),
@@ -58,8 +59,11 @@ class Watch:
     def batch(self, rows: np.ndarray, outputs: np.ndarray, seconds: float) -> None:
         """Count a forward pass: samples (M, ...) as stored, outputs (M, K) or (M, T, K) float32, how long it took.
 
-        Neither array is looked at after the call.
+        Neither array is looked at after the call. Raises ArtifactError: the reference is one of other samples.
         """
+        if not len(rows):
+            return
+        check_sizes(rows, outputs, self._inputs, self._outputs.get("value"))
         sums = self._sums
         values = None if self._inputs is None else self._values(rows, self._inputs.features)
         sums["samples"] += len(rows)
@@ -120,16 +124,34 @@ class Watch:
     ) -> Findings:
         """What all batches together say; `seconds` that the whole took, `reference` as the watches had it."""
         total = added(sums)
-        inputs, outputs = profiles(table, reference)
+        inputs, outputs = profiles(table, reference, bool(total) and "confidence" in total)
         part = "" if reference is None else reference.part
         return Findings(*appraised(Found(total, seconds, inputs, outputs, part, tuple(class_names)), table))
 
 
-def profiles(table: Monitor, reference: Reference | None) -> tuple[Profile | None, dict[str, Profile]]:
+def profiles(
+    table: Monitor, reference: Reference | None, classification: bool
+) -> tuple[Profile | None, dict[str, Profile]]:
     """What inputs and outputs are compared with."""
     if reference is None:
         return None, {}
-    return reference.inputs.limited(table.features), dict(reference.outputs)
+    outputs = {name: one for name, one in reference.outputs.items() if (name != "value") == classification}
+    return reference.inputs.limited(table.features), outputs
+
+
+def check_sizes(rows: np.ndarray, outputs: np.ndarray, inputs: Profile | None, values: Profile | None) -> None:
+    """Raise ArtifactError where a reference is one of other samples, which a stranger's file may say."""
+    size = 0 if inputs is None else inputs.features.size
+    if inputs is not None and rows[0].size != size:
+        raise ArtifactError(
+            f"the reference for drift is one of samples of {size} numbers, but these have {rows[0].size}. What to try:"
+            " leave out monitor, or export the network again."
+        )
+    if values is not None and outputs[0].size % values.features.size:
+        raise ArtifactError(
+            f"the reference for drift is one of {values.features.size} outputs, but the network has {outputs[0].size}."
+            " What to try: leave out monitor, or export the network again."
+        )
 
 
 def added(sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

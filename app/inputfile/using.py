@@ -45,13 +45,16 @@ class Export(Table):
 
 
 class Monitor(Table):
-    """What is watched while predicting, and when it is worth a warning."""
+    """What is watched while predicting, and when it is worth a warning.
+
+    An input or output has drifted where both its numbers exceed their limits, and what chance gives at so few samples.
+    """
 
     psi: Annotated[float, Field(gt=0, le=100)] = Field(
-        0.2, description="population stability index of an input or output from which it counts as drifted"
+        0.1, description="population stability index above which an input or output may count as drifted"
     )
     ks: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="Kolmogorov-Smirnov distance from which it does so"
+        0.1, description="Kolmogorov-Smirnov distance above which it may; it does where both are"
     )
     confidence: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="mean confidence below which there is a warning"
