@@ -1,5 +1,6 @@
 """What this machine has, what is missing, and what to do about it: the findings of each room, and of the system."""
 
+import importlib.util
 import os
 import platform
 import resource
@@ -13,7 +14,8 @@ import app
 from app.report.finding import Finding
 
 # Each room examines what only it may import. MPI first: it has to start before Horovod is loaded.
-ROOMS = {"MPI": "app.parallel.doctor", "torch": "app.learning.device", "HDF5": "app.storage.versions"}
+ROOMS = {"MPI": "app.parallel.doctor", "torch": "app.learning.devices.examine", "HDF5": "app.storage.versions"}
+RUNTIME = "onnxruntime"  # several packages bring it, each with other execution providers
 SHARED = Path("/dev/shm")
 ENOUGH_SHARED = 512 << 20  # gradients of ranks on one host are summed there
 ENOUGH_FILES = 1024
@@ -29,7 +31,7 @@ def examine() -> tuple[list[str], bool]:
     found = [_python()]
     for name, module in ROOMS.items():
         found += _examined(name, module)
-    found += [_cores(os.environ), *filter(None, (_shared(), _temporary())), *_limits()]
+    found += [_runtime(), _cores(os.environ), *filter(None, (_shared(), _temporary())), *_limits()]
     width = max(len(finding.subject) for finding in found)
     lines = [line for finding in found for line in finding.lines(width)]
     return (lines if speaks() else []), not any(finding.serious for finding in found)
@@ -42,6 +44,19 @@ def _examined(name: str, module: str) -> list[Finding]:
         return room()
     except (ImportError, OSError) as error:
         return [Finding(name, f"cannot be used: {error}", "make install", serious=True)]
+
+
+def _runtime() -> Finding:
+    """ONNX Runtime and where it can execute networks: what [[phase]] predict may name as provider."""
+    if importlib.util.find_spec(RUNTIME) is None:
+        advice = "pip install onnxruntime (onnxruntime-gpu, onnxruntime-openvino, ... for other chips than the CPU)"
+        return Finding("ONNX Runtime", "not installed: exported networks are neither checked nor run", advice)
+    try:
+        runtime = import_module(RUNTIME)
+        providers: list[str] = runtime.get_available_providers()
+    except (ImportError, OSError, AttributeError) as error:
+        return Finding("ONNX Runtime", f"cannot be used: {error}", "install it again, one package of it alone")
+    return Finding("ONNX Runtime", f"{runtime.__version__}: {', '.join(providers)}")
 
 
 def _python() -> Finding:

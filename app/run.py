@@ -224,7 +224,8 @@ def _context(
     requests: Any,
 ) -> Any:
     """Devices, data and everything else that phases share. Collective over: world."""
-    from app.learning.device import choose_device, keep_freed_memory, set_threads
+    from app.learning.device import keep_freed_memory, set_threads
+    from app.learning.devices.choose import choose_devices
     from app.parallel.watchdog import Watchdog
     from app.phases.context import Context
     from app.phases.context.stopping import Stopping
@@ -237,9 +238,11 @@ def _context(
     watchdog.start()
     world.watch(watchdog.waiting)
     keep_freed_memory()
-    chosen = world.together(lambda: choose_device(given.run.device, given.run.precision, world.local_rank))
     threads = set_threads(given.run.threads or world.threads)
-    _say_start(options, world, job, log, f"{chosen.name} ({chosen.reason}), threads: {threads}")
+    chosen = choose_devices(given.run, world)
+    _say_start(options, world, job, log, f"{chosen.line}, threads: {threads}")
+    for note in chosen.notes:
+        log.warn(note)
     results = Results(folder.results)
     grid = job.plan.grid
     return Context(

@@ -29,8 +29,21 @@ class Run(Table):
         None,
         description="the run folder, relative to the working directory; default results/NAME",
     )
-    device: Literal["auto", "cpu", "cuda", "xpu", "mps"] = Field("auto", description="one device per rank of a host")
-    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: autocast; weights stay float32")
+    device: Literal["auto", "cpu", "cuda", "xpu", "mps", "hpu", "npu", "xla"] = Field(
+        "auto",
+        description="one device per rank of a host; hpu: Gaudi, npu: Ascend, xla: TPU, with torch's plug-in for it",
+    )
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32",
+        description="bf16: autocast; weights stay float32. tf32: products of float32 numbers rounded, on NVIDIA GPUs",
+    )
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        "auto", description="of images in convolutions; auto: channels last where it is faster, never with float32"
+    )
+    compile: bool = Field(False, description="compile the layers with torch.compile: slower to start, then faster")
+    cuda_graphs: bool = Field(
+        False, description="replay what was compiled as CUDA graphs, with one stage: for small networks; needs compile"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="threads of each rank; default the host's cores / its ranks"
     )
@@ -56,6 +69,12 @@ class Run(Table):
     measure_batch: Annotated[int, Field(ge=1, le=1 << 20)] = Field(
         16, description="samples of a forward pass that is timed, beside one of 1 sample"
     )
+
+    @model_validator(mode="after")
+    def _graphs_of_compiled(self) -> "Run":
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("cuda_graphs = true replays what was compiled: say compile = true too")
+        return self
 
 
 def _cut(value: Any) -> Any:

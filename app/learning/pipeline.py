@@ -14,6 +14,10 @@ from torch import nn
 from app.data.batches import Batch, Microbatch
 from app.errors import InputError
 from app.learning.batch_statistics import BatchStatistics
+from app.learning.devices import compiling
+from app.learning.devices.copies import InputCopies
+from app.learning.devices.execution import PLAIN, Execution
+from app.learning.devices.steps import step_end
 from app.learning.inbox import Inbox
 from app.learning.randomness import LayerRandomness
 from app.learning.weight_gradients import CONVOLUTIONS, WeightGradients
@@ -82,6 +86,7 @@ class Pipeline:
         inbox: Inbox | None,
         timers: Timers,
         trace: Recorder = NOTHING,
+        execution: Execution = PLAIN,
     ) -> None:
         """chunks: by number, those of `arrangement.held`. entering: by chunk. inbox: None with one stage."""
         self.chunks = dict(chunks)
@@ -90,7 +95,10 @@ class Pipeline:
         self.arrangement = arrangement
         self.final = arrangement.stages * arrangement.chunks - 1
         self.bf16 = bf16
+        self.execution = execution
+        self.copies = InputCopies(device)
         self._loss = loss
+        self._compute = {number: execution.of(number, chunk) for number, chunk in chunks.items()}
         # Autograd does not allow a layer to overwrite the leaf whose gradients we send back, nor a view of it;
         # and who computes again needs the inputs as they were.
         self._overwriting = {number for number, chunk in chunks.items() if _overwrites(chunk)}
@@ -104,17 +112,22 @@ class Pipeline:
         row = forward_only(stages=held.stages, microbatches=len(batch.microbatches), chunks=held.chunks)[held.stage]
         if self.inbox:
             self.inbox.begin(row, [microbatch.size for microbatch in batch.microbatches])
+        self.begin_copies(batch)
         received: dict[Key, torch.Tensor] = {}
         for action in row:
             key, microbatch = action[1:], batch.microbatches[action.microbatch]
             if action.kind == RECEIVE_ACTIVATIONS:
                 received[key] = self.receive(action)
             elif action.kind == FORWARD:
+                if self.execution.graphs:
+                    compiling.begin_replay()
                 outputs = self.forward(action, microbatch, received.pop(key, None))
                 if action.chunk == self.final:
+                    outputs = outputs.clone() if self.execution.graphs else outputs
                     yield self.outputs(outputs, microbatch)
                 else:
                     received[key] = outputs
+                step_end(self.device)
             else:
                 self.send(action, received.pop(key))
         self.finish()
@@ -124,16 +137,20 @@ class Pipeline:
         self.playing = microbatch
         if received is None:
             assert microbatch.inputs is not None  # the first stage reads them
-            received = microbatch.inputs.to(self.device, non_blocking=True)
+            received = self.copies.take(microbatch.inputs)
         if action.chunk in self._overwriting:
             received = received.clone()
         with self.trace.event("forward", action.chunk, action.microbatch), precision(self.device, self.bf16):
-            return self.chunks[action.chunk](received)
+            return self._compute[action.chunk](received)
+
+    def begin_copies(self, batch: Batch) -> None:
+        """The batch whose samples are needed next. Collective over: none."""
+        self.copies.begin([one for made in batch.microbatches for one in (made.inputs, made.targets)])
 
     def outputs(self, outputs: torch.Tensor, microbatch: Microbatch) -> Outputs:
         """The last chunk's outputs beside what they should be."""
         assert microbatch.targets is not None  # data without targets are refused before any phase
-        targets = microbatch.targets.to(self.device, non_blocking=True)
+        targets = self.copies.take(microbatch.targets)
         outputs = outputs.float()
         return Outputs(outputs, self._loss(outputs, targets), targets)
 
@@ -173,6 +190,7 @@ class Gradients:
         self.statistics = {number: BatchStatistics(chunk) for number, chunk in pipeline.chunks.items()}
         self._pipeline, self._randomness = pipeline, randomness
         self._weights = _weight_gradients(pipeline)
+        self._own: dict[nn.Parameter, torch.Tensor] = {}
         self._play: dict[str, Callable[[Action], None]] = {
             RECEIVE_ACTIVATIONS: self._receive_activations,
             FORWARD: self._forward,
@@ -196,8 +214,10 @@ class Gradients:
         count = len(batch.microbatches)
         row = make_schedule(held.schedule, stages=held.stages, microbatches=count, chunks=held.chunks)[held.stage]
         self._begin(row)
+        step_end(pipeline.device)  # what the optimizer has left to do
         if pipeline.inbox:
             pipeline.inbox.begin(row, [microbatch.size for microbatch in batch.microbatches])
+        pipeline.begin_copies(batch)
         for action in row:
             self._play[action.kind](action)
         pipeline.finish()
@@ -209,6 +229,17 @@ class Gradients:
         self._passed: set[Key] = set()  # backward
         self._due = deque(action for action in row if action.kind == WEIGHTS)
         self._again = _kept_long(row) if self._pipeline.arrangement.recompute else frozenset()
+        if self._pipeline.execution.graphs:
+            self._own_gradients_()
+
+    def _own_gradients_(self) -> None:
+        """Graphs write what they give out over what they gave before: gradients are added up in memory of our own."""
+        for chunk in self._pipeline.chunks.values():
+            for parameter in chunk.parameters():
+                if parameter.requires_grad:
+                    if parameter not in self._own:
+                        self._own[parameter] = torch.empty_like(parameter)
+                    parameter.grad = self._own[parameter].zero_()
 
     def _receive_activations(self, action: Action) -> None:
         self._inputs[action[1:]] = self._pipeline.receive(action, self._form_early)
@@ -224,6 +255,8 @@ class Gradients:
         received = self._inputs.get(key)
         if received is not None and (received.is_floating_point() or received.is_complex()):
             received.requires_grad_()
+        if self._pipeline.execution.graphs and not self._outputs:  # else a backward pass still needs what is there
+            compiling.begin_replay()
         if key in self._again:
             outputs = self._not_kept(action, received)
         else:
@@ -272,6 +305,7 @@ class Gradients:
         if received is not None:
             self._messages[key] = torch.zeros_like(received) if received.grad is None else received.grad
         self._passed.add(key)
+        step_end(self._pipeline.device)
 
     def _noted(self, action: Action) -> AbstractContextManager:
         """Inside, what the weights' gradients need is kept."""
@@ -312,12 +346,12 @@ def _overwrites(chunk: nn.Sequential) -> bool:
 
 
 def _weight_gradients(pipeline: Pipeline) -> dict[int, WeightGradients]:
-    """By chunk; none where nobody waits for gradients of inputs, nor under autocast, where types are mixed.
+    """By chunk; none where nobody waits for gradients of inputs, under autocast, where types are mixed, or compiled.
 
     For the first chunk's nobody waits either. Its linear layers gain by being joined; for convolutions, which cost 3 to
     7 % more in two parts, it pays only where a first stage of many waits long for the others.
     """
-    if pipeline.arrangement.stages == 1 or pipeline.bf16:
+    if pipeline.arrangement.stages == 1 or pipeline.bf16 or pipeline.execution.compiled:
         return {}
     modules = (module for chunk in pipeline.chunks.values() for module in chunk.modules())
     uses = Counter(parameter for module in modules for parameter in module._parameters.values())

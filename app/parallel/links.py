@@ -67,7 +67,8 @@ class Links:
         if self._device.type != "cpu":
             if not self._direct:
                 source = self._memory.take(tuple(source.shape), source.dtype, on_device=False).copy_(source)
-            torch.accelerator.current_stream().synchronize()  # MPI does not know of streams
+            if torch.accelerator.is_available():  # of XLA torch knows no streams: its copies wait by themselves
+                torch.accelerator.current_stream().synchronize()  # MPI does not know of streams
         self._sends.append((self._comm.Isend(_buffer(source), stage, tag), source))
 
     def finish(self) -> None:

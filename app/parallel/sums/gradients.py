@@ -79,6 +79,8 @@ def _horovod_trouble(group: Group, device_type: str, thread_level: str) -> str |
         return f"this MPI allows threads at level {thread_level}, and Horovod beside other messages needs multiple"
     if not horovod_sum.installed(group):
         return "Horovod is not installed"
+    if device_type not in ("cpu", "cuda"):
+        return f"Horovod knows no {device_type} tensors"
     if device_type != "cpu" and not all(group.allgather(horovod_sum.has_nccl())):
         return "Horovod was built without NCCL"
     return None

@@ -50,7 +50,7 @@ class Packing:
             torch._foreach_copy_(bucket.views, [tensors[i] for i in bucket.members])
         flats = [self._flat(-1 - number, bucket.flat) for number, bucket in enumerate(self._buckets)]
         flats += [self._flat(i, self._in_memory_order(tensors[i], i)) for i in self._large]
-        if any(source.device.type != "cpu" for source, _ in self._staged):
+        if torch.accelerator.is_available() and any(source.device.type != "cpu" for source, _ in self._staged):
             torch.accelerator.synchronize()
         return flats
 
@@ -74,7 +74,8 @@ class Packing:
             return source.view(-1)
         if key not in self._stages:
             device = source.device if stays else torch.device("cpu")
-            self._stages[key] = torch.empty(source.numel(), dtype=wanted, device=device, pin_memory=not stays)
+            pinned = not stays and torch.accelerator.is_available()  # not for XLA
+            self._stages[key] = torch.empty(source.numel(), dtype=wanted, device=device, pin_memory=pinned)
         stage = self._stages[key]
         stage.view(source.shape).copy_(source, non_blocking=True)
         self._staged.append((source, stage))

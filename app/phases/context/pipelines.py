@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from app.learning.devices.execution import Execution, choose_execution
 from app.learning.inbox import Inbox
 from app.learning.pipeline import Arrangement, Loss, Pipeline, precision
 from app.networks.shapes import SAMPLES, Boundary
@@ -35,6 +36,20 @@ def make_pipeline(context: Context, built: BuiltNetwork, loss: Loss, trace: Reco
         inbox=inbox,
         timers=context.timers,
         trace=trace,
+        execution=_execution(context, chunks),
+    )
+
+
+def _execution(context: Context, chunks: Mapping[int, nn.Sequential]) -> Execution:
+    run = context.plan.input.run
+    return choose_execution(
+        chunks,
+        context.device,
+        precision=run.precision,
+        memory_format=run.memory_format,
+        compile=run.compile,
+        graphs=run.cuda_graphs,
+        stages=context.plan.grid.stages,
     )
 
 
