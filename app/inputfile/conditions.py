@@ -26,18 +26,18 @@ class Condition(NamedTuple):
 
 
 def parse(text: str) -> Condition:
-    """Raises ValueError with what is wrong, as the end of a sentence."""
+    """Raises ValueError with what was expected instead."""
     try:
         tree = ast.parse(_without_backticks(text).strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = getattr(error, "msg", None) or str(error) or "too deep"
-        raise ValueError(f"where = {text!r} cannot be read ({reason}); it is made of {_WORDS}") from None
+        raise ValueError(f"a condition, which this is not ({reason}): {_WORDS}") from None
     names: dict[str, None] = {}
-    _look(tree, text, names, 0)
+    _look(tree, names, 0)
     if not names:
-        raise ValueError(f"where = {text!r} names no column")
+        raise ValueError("a condition that names a column")
     if not isinstance(tree, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.Name | ast.Call):
-        raise ValueError(f"where = {text!r} is a number, not a condition; compare it with something")
+        raise ValueError("a condition, not a number; compare it with something")
     return Condition(text, tree, tuple(names))
 
 
@@ -50,35 +50,35 @@ def name_of(node: ast.expr) -> str | None:
     return None
 
 
-def _look(node: ast.AST, text: str, names: dict[str, None], depth: int) -> None:
+def _look(node: ast.AST, names: dict[str, None], depth: int) -> None:
     """Notes the columns below a node. Raises ValueError for anything that a condition is not made of."""
     if depth > DEEPEST:
-        raise ValueError(f"where = {text!r} is nested more than {DEEPEST} deep")
+        raise ValueError(f"brackets and operators at most {DEEPEST} deep in one another")
     if isinstance(node, ast.Call):
         if not _is_column(node):
-            raise ValueError(f'where = {text!r} calls a function; only col("NAME") for a column is known')
+            raise ValueError('no call of a function; only col("NAME") for a column is known')
         names[str(name_of(node))] = None
         return
     if isinstance(node, ast.Name):
         names[node.id] = None
     elif isinstance(node, ast.Constant):
         if not isinstance(node.value, bool | int | float | str):
-            raise ValueError(f"where = {text!r} has {node.value!r} in it, expected numbers and words")
+            raise ValueError(f"numbers and words, not {node.value!r}")
     elif isinstance(node, ast.Compare):
         if isinstance(node.left, ast.List | ast.Tuple):
-            raise ValueError(f'where = {text!r}: a list comes after "in" alone')
+            raise ValueError('a list after "in" alone')
         for operator, right in zip(node.ops, node.comparators, strict=True):
             if isinstance(operator, ast.In | ast.NotIn) and not _is_list(right):
-                raise ValueError(f'where = {text!r}: after "in" comes a list of numbers or words: in [1, 2]')
+                raise ValueError('a list of numbers or words after "in": in [1, 2]')
             if _is_list(right) and not isinstance(operator, ast.In | ast.NotIn):
-                raise ValueError(f'where = {text!r}: a list comes after "in" alone')
+                raise ValueError('a list after "in" alone')
     elif not isinstance(node, (ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.List, ast.Tuple, *_OPERATORS)):
         word = type(node).__name__
-        raise ValueError(f"where = {text!r} has something in it that no condition is made of ({word}); known: {_WORDS}")
+        raise ValueError(f"no {word} in a condition; known: {_WORDS}")
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.List | ast.Tuple) and not isinstance(node, ast.Compare):
-            raise ValueError(f'where = {text!r}: a list comes after "in" alone')
-        _look(child, text, names, depth + 1)
+            raise ValueError('a list after "in" alone')
+        _look(child, names, depth + 1)
 
 
 def _is_column(node: ast.Call) -> bool:
@@ -96,7 +96,7 @@ def _is_list(node: ast.AST) -> bool:
 
 
 def _without_backticks(text: str) -> str:
-    """`a/b` as col("a/b"), except within quotes. Raises ValueError for one that is not closed."""
+    """`a/b` as col("a/b"), except within quotes. Raises ValueError for a quote or backtick that is not closed."""
     found, at = [], 0
     while at < len(text):
         sign = text[at]

@@ -191,8 +191,8 @@ class Preprocess(Table):
     bad: Literal["refuse", "leave_out"] = Field(
         "refuse", description="what becomes of damaged records and of numbers that are not finite"
     )
-    deduplicate: tuple[Column, ...] = Field(
-        (), strict=False, description="columns; of samples that are equal in all of them the first is kept"
+    deduplicate: Annotated[tuple[Column, ...], Field(strict=False), BeforeValidator(_columns)] = Field(
+        (), description="columns; of samples that are equal in all of them the first is kept"
     )
     shuffle: bool = Field(False, description="put all samples in an order drawn from [run] seed")
     validation: Fraction = Field(0.0, description="share of the samples for the validation part")
@@ -215,6 +215,8 @@ class Preprocess(Table):
     def _fits(self) -> "Preprocess":
         if self.validation + self.test >= 1:
             raise ValueError(f"validation + test = {self.validation + self.test:g} leaves nothing to train on")
+        if sum(isinstance(step, Window) for step in self.steps) > 1:
+            raise ValueError("window may be there once in steps")
         scaled = [isinstance(step, SCALING) for step in self.steps]
         if scaled != sorted(scaled):
             raise ValueError(

@@ -180,8 +180,32 @@ def _strangers(path: Path, size: int) -> list[str]:
         links: list[str] = []
         found = _datasets(file, links=links)
         facts = {"file": f"{path} ({size_text(size)})", "kind": "HDF5, not written by Phalanx"}
-        facts |= {name: _attribute(file.attrs[name]) for name in itertools.islice(file.attrs, _FACTS_SHOWN)}
+        if file.attrs.get("creator") == "phalanx" and str(file.attrs.get("kind")) in _SETS:
+            facts |= _set_facts(file)
+        else:
+            facts |= {name: _attribute(file.attrs[name]) for name in itertools.islice(file.attrs, _FACTS_SHOWN)}
         return [*_aligned(facts), *_table(found, chunks=True), *_links(links), *_hints(found)]
+
+
+_SETS = {"dataset": "dataset of a preprocess phase", "dataset-part": "part of a dataset of a preprocess phase"}
+
+
+def _set_facts(file: Any) -> dict[str, str]:
+    """What a preprocess phase notes of its set; of a column its classes."""
+    words = {name: _attribute(value) for name, value in itertools.islice(file.attrs.items(), _FACTS_SHOWN)}
+    counts = [f"{words[name]} {name}" for name in ("records", "bad", "filtered", "repeated") if name in words]
+    facts = {
+        "kind": _SETS[words["kind"]],
+        "phase": words.get("phase", ""),
+        "written": f"{words['written']} by {words['creator']} {words['version']}" if "written" in words else "",
+        "run": words.get("run_id", ""),
+        "samples": words.get("samples", "") + (f" of {', '.join(counts)}" if counts else ""),
+        "parts": f"{words['parts']} (train, validation, test)" if "parts" in words else "",
+        "sources": words.get("sources", ""),
+        "digest": words.get("digest", ""),
+    }
+    named = ((place, one.attrs["class_names"]) for place, one in _datasets(file) if "class_names" in one.attrs)
+    return facts | {f"classes of {place}": _attribute(names) for place, names in itertools.islice(named, _FACTS_SHOWN)}
 
 
 def _links(found: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ def cast_values(values: np.ndarray, wanted: np.dtype) -> tuple[np.ndarray, np.nd
     with np.errstate(all="ignore"):
         cast = values.astype(wanted)
         wrong = unread | ~_holds(values, cast, wanted)
-    return cast, wrong.reshape(len(values), -1).any(axis=1)
+    return cast, wrong.any(axis=tuple(range(1, wrong.ndim)))
 
 
 def _holds(values: np.ndarray, cast: np.ndarray, wanted: np.dtype) -> np.ndarray:

@@ -82,7 +82,10 @@ def _comparison(node: ast.Compare, condition: Condition, block: Block) -> np.nda
 
 def _compared(how: Callable, left: Value, right: Value, condition: Condition, block: Block) -> np.ndarray:
     if _texts(left) != _texts(right):
-        raise DataError(f"{_where(condition, block)} compares text with numbers; words alone stand in quotes.")
+        raise DataError(
+            f"{_where(condition, block)} compares text with numbers; words alone stand in"
+            " quotes, and a column of CSV in which any value is no number holds text."
+        )
     return np.broadcast_to(how(np.asarray(left) if isinstance(left, str) else left, right), len(block))
 
 

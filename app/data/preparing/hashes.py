@@ -1,6 +1,7 @@
 """Hashes of the values of records: equal values have equal hashes, whatever type a file keeps them in."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ def hashes(columns: Sequence[np.ndarray]) -> np.ndarray:
 
 def _words(values: np.ndarray) -> np.ndarray:
     """(n, w) int64: whole numbers as themselves, others by the bits of float64."""
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), math.prod(values.shape[1:]))
     if flat.dtype.kind in "bi":
         return flat.astype(np.int64)
     if flat.dtype.kind == "u":
@@ -50,6 +51,6 @@ def _slices(words: np.ndarray) -> list[memoryview]:
 
 def _texts(values: np.ndarray) -> list[bytes]:
     """Each record's texts with their lengths before them, so that no two different ones look the same."""
-    rows = values.reshape(len(values), -1).tolist()
+    rows = values.reshape(len(values), math.prod(values.shape[1:])).tolist()
     cells = ([str(text).encode("utf-8", "replace") for text in row] for row in rows)
     return [b"".join(len(text).to_bytes(4, "little") + text for text in row) for row in cells]

@@ -184,8 +184,7 @@ def _what(step: OneHot | Encode) -> str:
 
 
 def _finite_rows(values: np.ndarray) -> np.ndarray:
-    found = np.isfinite(values)
-    return found.reshape(len(values), -1).all(axis=1) if values.ndim > 1 else found
+    return np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
 
 
 _STEPS: Mapping[type, Callable[[Any, Block], Block]] = {

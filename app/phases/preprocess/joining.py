@@ -99,13 +99,12 @@ def _join_alone(work: Work, stored: Stored, what: Said) -> None:
     """Rank 0 streams, or says where the samples are."""
 
     def fill(file: Any) -> None:
-        every_s, title = work.context.plan.input.run.log_seconds, f"{work.phase.name}: joining"
-        with Progress(work.context.log, title, steps=len(stored.files), every_s=every_s) as progress:
-            if work.phase.join == "virtual":
-                join_virtual(file, stored.layout, stored.files)
-            else:
-                rows = stored.layout.rows
-                join_chunks(file, stored.layout, stored.files, lambda number: progress.update(0, number, rows))
+        if work.phase.join == "virtual":
+            join_virtual(file, stored.layout, stored.files)
+        else:
+            every_s, title = work.context.plan.input.run.log_seconds, f"{work.phase.name}: joining"
+            with Progress(work.context.log, title, steps=len(stored.files), every_s=every_s) as progress:
+                join_chunks(file, stored.layout, stored.files, lambda n: progress.update(0, n, stored.layout.rows))
         _say(file, what)
 
     whole_file(work.target, fill, sum(file.stat().st_size for file in stored.files))

@@ -44,7 +44,7 @@ def make_pieces(work: Work, known: Known) -> None:
 def mark_of(work: Work, number: int, common: list[Any]) -> str:
     """Of what a piece is made."""
     piece = work.pieces[number]
-    return fingerprint(str(piece.file), piece.format, piece.start, piece.stop, work.stamps[number], number, common)
+    return fingerprint(work.titles[number], *piece[1:], work.stamps[number], number, common)
 
 
 def _common(work: Work, known: Known) -> list[Any]:

@@ -68,7 +68,9 @@ def _begin(context: Context, phase: Preprocess) -> Work:
     pieces = context.world.bcast(apart(context, look))
     work = context.together(lambda: work_of(context, phase, pieces))
     files = len(dict.fromkeys(work.titles))
-    context.log.info(f"{phase.name}: {files:,} file{'s' if files != 1 else ''} in {len(pieces):,} pieces")
+    context.log.info(
+        f"{phase.name}: {files:,} file{'s' if files != 1 else ''} in {len(pieces):,} piece{'s' if len(pieces) != 1 else ''}"
+    )
     return work
 
 

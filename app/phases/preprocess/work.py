@@ -67,9 +67,9 @@ def work_of(context: Context, phase: Preprocess, pieces: Sequence[raw.Piece]) ->
         except OSError as error:
             raise DataError(f"{file}: cannot be looked at ({error.strerror}).") from error
         stamps[file] = f"{found.st_size} {found.st_mtime_ns}"
-    described = [(str(one.file), one.format, one.start, one.stop, stamps[one.file]) for one in pieces]
-    mark = fingerprint(described, phase.model_dump(), context.plan.input.run.seed)
     titles = tuple(_title(piece.file, context.input_folder) for piece in pieces)
+    described = [(title, *one[1:], stamps[one.file]) for title, one in zip(titles, pieces, strict=True)]
+    mark = fingerprint(described, phase.model_dump(), context.plan.input.run.seed)
     store = Pieces(context.folder.work(phase.name))
     return Work(context, phase, tuple(pieces), titles, tuple(stamps[one.file] for one in pieces), mark, store)
 
