@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -58,11 +59,12 @@ def read_job(options: Options, ranks: int, text: str, *, runs: bool = False) -> 
     files: tuple[Path, ...] = _collected(lambda: data_files(given, folder), problems, ())
     problems += network_files(given, folder) + missing_files(given, folder)
     run_folder = RunFolder(Path(folder_of(given)))
-    progress = None if options.fresh else _worth_keeping(run_folder, read_progress(run_folder.progress))
-    done = [] if progress is None else [name for name in progress.done if _still_there(run_folder, given, name)]
+    progress = None if options.fresh else _worth_keeping(run_folder, given, read_progress(run_folder.progress))
+    done = [] if progress is None else list(progress.done)
     circuits: dict[str, Circuit] = _collected(lambda: circuits_of(given, folder), problems, {})
     plan = _collected(lambda: make_plan(given, ranks, done, circuits), problems, None)
     problems += _unknown_phase(given, options.until)
+    problems += _missing_packages(plan) if runs and plan is not None else []
     _collected(lambda: costs_of(given), problems, None)  # whether the network goes with the sample's shape, if given
     if problems or plan is None:
         raise InputError(*(f"{options.file}: {problem}" for problem in problems))
@@ -73,6 +75,24 @@ def read_job(options: Options, ranks: int, text: str, *, runs: bool = False) -> 
     return Job(given, files, plan, progress, code)
 
 
+def _missing_packages(plan: Plan) -> list[str]:
+    """What phases still to run need of packages that not everybody installs."""
+    problems, exports = [], [step.name for step in plan.phases if isinstance(step.phase, Export)]
+    for step in plan.phases:
+        makes = isinstance(step.phase, Export) and "onnx" in step.phase.formats
+        takes = isinstance(step.phase, Predict) and (
+            step.source.endswith(".onnx") or not {*exports}.isdisjoint(step.needs)
+        )
+        wanted = ("onnx", "onnxruntime", *(["onnxscript"] if makes else [])) if makes or takes else ()
+        missing = [name for name in wanted if find_spec(name) is None]
+        if missing and not step.done:
+            problems.append(
+                f'[[phase]] "{step.name}": ONNX files need packages that are not installed: {", ".join(missing)}.'
+                " What to try: pip install 'phalanx-hpc[onnx]'"
+            )
+    return problems
+
+
 def _collected(action: Callable[[], T], problems: list[str], otherwise: T) -> T:
     try:
         return action()
@@ -81,12 +101,14 @@ def _collected(action: Callable[[], T], problems: list[str], otherwise: T) -> T:
         return otherwise
 
 
-def _worth_keeping(folder: RunFolder, found: RunProgress | None) -> RunProgress | None:
-    """Progress without phases that began and left nothing: after a mistake found there the input may be mended."""
+def _worth_keeping(folder: RunFolder, given: Input, found: RunProgress | None) -> RunProgress | None:
+    """Progress without phases that began and left nothing, or nothing any more: their keys may be changed."""
     if found is None:
         return None
-    begun = [n for n in found.begun if n in found.done or folder.has_checkpoints(n)]
-    return replace(found, begun=tuple(begun)) if begun or found.done else None
+    names = {phase.name for phase in given.phase}  # of a phase that the input has no longer the reader is told
+    done = {n: numbers for n, numbers in found.done.items() if n not in names or _still_there(folder, given, n)}
+    begun = [name for name in found.begun if name in done or folder.has_checkpoints(name)]
+    return replace(found, begun=tuple(begun), done=done) if begun or done else None
 
 
 def _still_there(folder: RunFolder, given: Input, name: str) -> bool:

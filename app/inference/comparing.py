@@ -9,8 +9,8 @@ Answer = Callable[[np.ndarray], np.ndarray]  # (M, *stored_shape) as stored -> (
 
 
 def largest_difference(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Relative to the largest of the wanted numbers; inf where the shapes differ or a found number is not finite."""
-    if wanted.shape != found.shape or not np.isfinite(found).all():
+    """Relative to the largest of the wanted numbers; inf where shapes differ or a number is not finite."""
+    if wanted.shape != found.shape or not (np.isfinite(wanted).all() and np.isfinite(found).all()):
         return math.inf
     if not wanted.size:
         return 0.0

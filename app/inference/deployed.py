@@ -1,9 +1,13 @@
 """A network in one piece with what makes its inputs of stored samples, as it is exported."""
 
 import copy
+import io
+import logging
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import numpy as np
 import torch
@@ -18,6 +22,15 @@ from app.networks.quantum import QuantumLayer
 from app.report.log import escaped
 
 EXAMPLE = 4  # samples that a network is followed with; 0 and 1 would be taken for the only ones
+_NOISY = (
+    "root",
+    "onnx_ir",
+    "onnxscript",
+    "torch.export",
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.onnx",
+    "torch.onnx._internal.exporter._registration",
+)
 
 
 class Deployed(nn.Module):
@@ -76,26 +89,47 @@ def program_of(deployed: Deployed, signature: Signature) -> torch.export.Exporte
     example = torch.zeros(shape, dtype=torch.int64 if signature.transform.tokens else torch.float32)
     batch = torch.export.Dim("batch", max=1 << 20)
     try:
-        with torch.no_grad(), quietly():
+        # It prints what it has understood so far.
+        with torch.no_grad(), quietly(), redirect_stderr(_OtherThreads()):
             program = torch.export.export(deployed, (example,), dynamic_shapes={"inputs": {0: batch}})
     except Exception as error:  # whatever a user's network does may fail here in its own way
         if out_of_memory(error):
             raise
-        raise InputError(
-            f"torch.export cannot follow this network: {first_line(error)}. What to try: a forward that asks neither"
-            ' values nor the number of samples, or formats = ["weights"].'
-        ) from error
+        raise InputError(_reason(error)) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names files of this machine
     return program
 
 
+def _reason(error: Exception) -> str:
+    if "Constraints violated" in str(error):
+        return (
+            "torch.export cannot follow this network for any number of samples, because its forward takes that for a"
+            ' fixed number. What to try: x.shape[0] in place of len(x), or formats = ["weights"].'
+        )
+    return (
+        f"torch.export cannot follow this network: {first_line(error)}. What to try: a forward that does not depend on"
+        ' values by if or float(), or formats = ["weights"].'
+    )
+
+
+class _OtherThreads(io.TextIOBase):
+    """The standard error output of all threads but this one."""
+
+    def __init__(self) -> None:
+        self._real, self._own = sys.stderr, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._own else self._real.write(text)
+
+    def flush(self) -> None:
+        self._real.flush()
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Inside, the exporters keep to themselves what they would advise their own developers."""
-    import logging
-
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")]
+    noisy = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in noisy]
     try:
         with warnings.catch_warnings():

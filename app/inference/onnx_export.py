@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 
 import app
-from app.errors import ArtifactError, InputError, MachineError
+from app.errors import ArtifactError, InputError
 from app.inference.deployed import first_line, quietly
-from app.inference.onnx_network import MOST_BYTES, require_onnx
+from app.inference.onnx_network import MOST_BYTES
 from app.inference.real_circuits import RealCircuit
 from app.learning.device import out_of_memory
 
@@ -22,17 +22,6 @@ class Exported(NamedTuple):
 
     content: bytes
     circuits: tuple[str, ...]
-
-
-def require_exporters() -> None:
-    """Raises MachineError where a package that ONNX files are made with cannot be imported."""
-    require_onnx()
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MachineError(
-            f"ONNX files are made with onnxscript: {error}. What to try: pip install 'phalanx-hpc[onnx]'"
-        ) from error
 
 
 def onnx_file(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> Exported:

@@ -1,5 +1,6 @@
 """The files of an export phase: each is checked before it gets its name."""
 
+import contextlib
 import re
 import shutil
 from collections.abc import Mapping
@@ -100,6 +101,8 @@ def _make_int8(context: Context, phase: Export, made: Exported, metadata: Mappin
     atomic_write.make_folder(work)
     content = quantised(made.content, calibration_rows(context, phase), made.circuits, metadata, work)
     work.rmdir()
+    with contextlib.suppress(OSError):  # another phase may have work there
+        work.parent.rmdir()
     path = _path(context, phase, ".int8.onnx")
     if not quantises(content):
         context.log.warn(f"{phase.name}: nothing of its network can be computed in whole numbers of 8 bits")

@@ -8,7 +8,6 @@ import app
 from app.errors import InputError, PhalanxError
 from app.inference.comparing import Answer
 from app.inference.deployed import answer_of
-from app.inference.onnx_export import require_exporters
 from app.inference.onnx_network import CPU, REFERENCE, SIGNATURE, open_onnx
 from app.inference.references import Reference
 from app.inputfile.phases import Export
@@ -40,8 +39,6 @@ def run(context: Context, plan: PhasePlan) -> dict[str, float]:
     network.
     """
     phase: Export = plan.phase  # type: ignore[assignment]
-    if "onnx" in phase.formats:
-        context.together(require_exporters)
     context.together(lambda: _refuse(context, phase))
     subject = open_subject(context, phase, plan.source)
     reference = reference_of(context, plan.source) if plan.networks else None
