@@ -35,6 +35,11 @@ FORMATS = {
     IMAGES: Format("images", "images", (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")),
 }
 
+CHECKED = {
+    "hdf5": "hdf5",
+    "parquet": "parquet_check",
+}  # whose libraries a damaged file may crash: the module with `check`
+
 
 def formats() -> str:
     """The formats and their suffixes, for messages."""
@@ -44,7 +49,7 @@ def formats() -> str:
 def pieces(files: Sequence[Path], piece_bytes: int) -> list[Piece]:
     """All records of raw files, and of folders of images, in order, in pieces of about so many bytes in memory.
 
-    Looks at headers and sizes alone; of HDF5 in a process of its own, so that one rank should call it for all.
+    Looks at headers and sizes alone; of HDF5 and Parquet in a process of its own, so that one rank should call it.
     Collective over: none (rank 0). Raises DataError: unknown suffix, missing, damaged, not what its suffix says, ...
     """
     try:
@@ -66,9 +71,10 @@ def read(piece: Piece, columns: Collection[str] | None = None) -> Records:
 
 def _pieces(files: Sequence[Path], piece_bytes: int) -> Iterator[Piece]:
     forms = [_form(file) for file in files]
-    hdf5 = [file for file, form in zip(files, forms, strict=True) if FORMATS[form].reader == "hdf5"]
-    if hdf5:
-        _reader("hdf5").check(hdf5)
+    for reader, checker in CHECKED.items():
+        found = [file for file, form in zip(files, forms, strict=True) if FORMATS[form].reader == reader]
+        if found:
+            importlib.import_module(f"app.storage.raw.{checker}").check(found)
     for (form, folder), group in itertools.groupby(
         zip(forms, files, strict=True), key=lambda pair: (pair[0], _home(pair[1]) if pair[0] == IMAGES else None)
     ):

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from app.storage.raw.records import SHOWN
+
 LEAST_BLOCK = 64 << 10
-NEWLINE, RETURN, QUOTE = 10, 13, 34
+NEWLINE, RETURN, QUOTE, ASCII = 10, 13, 34, 127
 UNPAIRED = "has a quotation mark without its partner; line breaks within quotation marks are not read"
 
 
@@ -43,8 +45,22 @@ def lines_of(text: bytes) -> Lines:
     numbers = np.cumsum(kept) - 1
     bad = dict.fromkeys(numbers[kept & broken].tolist(), "has a carriage return within")
     bad |= dict.fromkeys(numbers[kept & odd].tolist(), UNPAIRED)
+    foreign = _no_utf8(text, data, starts, ends)
+    bad |= {int(numbers[line]): f"is no text of UTF-8: {text[starts[line] : ends[line]][:SHOWN]!r}" for line in foreign}
     good = kept & ~odd & ~broken
+    good[foreign] = False
     return Lines(_only(text, starts, ends, good, kept), numbers[good], int(kept.sum()), bad)
+
+
+def _no_utf8(text: bytes, data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[int]:
+    """Lines that cannot be decoded."""
+    found = []
+    for line in np.unique(np.searchsorted(ends, np.flatnonzero(data > ASCII))).tolist():
+        try:
+            text[starts[line] : ends[line]].decode()
+        except UnicodeDecodeError:
+            found.append(line)
+    return found
 
 
 def _only(text: bytes, starts: np.ndarray, ends: np.ndarray, good: np.ndarray, kept: np.ndarray) -> bytes:

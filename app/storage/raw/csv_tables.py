@@ -20,7 +20,7 @@ from app.errors import DataError
 from app.storage.raw import arrow
 from app.storage.raw.csv_layout import Layout, is_compressed, layout
 from app.storage.raw.csv_lines import Lines, lines_of, table_of, without_open_quotes
-from app.storage.raw.records import SHOWN, Piece, Records, assembled, chosen, decoded, stamp
+from app.storage.raw.records import SHOWN, Piece, Records, assembled, chosen, stamp
 
 LINE_BYTES = 16 << 20
 LOOK_BYTES = 64 << 10
@@ -158,19 +158,13 @@ def _numbers(array: pa.Array, kind: pa.DataType, name: str) -> arrow.Found:
 
 
 def _from_texts(array: pa.Array, kind: pa.DataType, name: str) -> tuple[pa.Array, dict[int, str]]:
-    bad: dict[int, str] = {}
-    try:
-        words = array.cast(pa.string())
-    except pa.ArrowInvalid:
-        found, bad = decoded(array.to_pylist(), name)
-        words = pa.array(found.tolist(), pa.string())
-    words = pc.utf8_trim_whitespace(words)
+    words = pc.utf8_trim_whitespace(array.cast(pa.string()))
     words = pc.if_else(pc.is_in(words, value_set=pa.array(NULLS, pa.string())), None, words)
     wrong = list(_misfits(words, kind, 0))
     keep = np.ones(len(words), bool)
     keep[wrong] = False
     shown = {row: f"'{name}' is '{words[row].as_py()[:SHOWN]}', expected {_word(kind)}" for row in wrong}
-    return pc.if_else(pa.array(keep), words, None).cast(kind), shown | bad
+    return pc.if_else(pa.array(keep), words, None).cast(kind), shown
 
 
 def _misfits(words: pa.Array, kind: pa.DataType, first: int) -> Iterator[int]:

@@ -72,9 +72,8 @@ def test_values_that_do_not_fit_are_bad_records(tmp_path: Path, piece_bytes: int
         (1000, "'n' is 'x', expected a whole number"),
         (1001, "'x' is '1..5', expected a number"),
         (1002, "'n' is empty, expected a whole number"),
-        (1003, bad[3][1]),
+        (1003, "is no text of UTF-8: b'1,1,d\\xff,maybe'"),
     ]
-    assert bad[3][1] in ("'word' is no text of UTF-8: b'd\\xff'", "'ok' is 'maybe', expected true or false")
     kept = [n for n in range(2000) if not 1000 <= n < 1004]
     assert columns["n"] == kept
     assert columns["x"] == [n / 2 for n in kept]
