@@ -7,6 +7,7 @@ import functools
 import gzip
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,21 +15,23 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from app.errors import DataError
-from app.storage.raw.csv_lines import lines_of, table_of
+from app.storage.raw.csv_lines import lines_of, table_of, without_open_quotes
 from app.storage.raw.records import SHOWN, Stamp
 
 SAMPLE_BYTES = 1 << 20  # of the beginning
 PLACES, PLACE_BYTES = 16, 64 << 10  # and as much again, of other places of the file
 MOST_FIELDS = 100_000
+NAMELESS = "column "
 MARK = b"\xef\xbb\xbf"  # of UTF-8, by Windows
 
 
 class Layout(NamedTuple):
-    """start: byte at which the first record begins. types: per column, of Arrow."""
+    """start: byte at which the first record begins. types: per column, of Arrow. left_out: why some are not read."""
 
     start: int
     delimiter: str
     types: dict[str, pa.DataType]
+    left_out: dict[str, str]
 
 
 def is_compressed(file: Path) -> bool:
@@ -50,9 +53,12 @@ def layout(file: Stamp) -> Layout:
     names = _names(path, first.removeprefix(MARK), delimiter)
     start = min(len(first) + 1, len(head))
     types: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
+    filled: set[str] = set()
     for sample in _samples(file, head, start):
-        _widen(types, sample, delimiter)
-    return Layout(start, delimiter, {name: _final(kind) for name, kind in types.items()})
+        filled |= _widen(types, sample, delimiter)
+    # What a delimiter at the end of each line makes.
+    nothing = {name: "has neither a name nor values" for name in names if _is_nameless(name) and name not in filled}
+    return Layout(start, delimiter, {name: _final(kind) for name, kind in types.items()}, nothing)
 
 
 def _head(path: Path) -> bytes:
@@ -78,10 +84,10 @@ def _names(path: Path, first: bytes, delimiter: str) -> list[str]:
             f"{path}: the names of the columns in the first line cannot be read ({error}). What to try: UTF-8, and"
             " names without line breaks."
         ) from error
-    names = [field.strip() or f"column {number}" for number, field in enumerate(fields, 1)]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(names) <= MOST_FIELDS else ["too many"]
-    if not fields or twice:
-        found = f"the name '{twice[0]}' twice" if twice and fields else "no names of columns"
+    names = [field.strip() or f"{NAMELESS}{number}" for number, field in enumerate(fields, 1)]
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if not fields or twice or len(names) > MOST_FIELDS:
+        found = f"the name '{twice[0]}' twice" if twice else f"{len(names):,} names of columns"
         raise DataError(f"{path}: has {found} in the first line. What to try: one line of different names above all.")
     if all(map(_is_number, names)):
         raise DataError(
@@ -89,6 +95,10 @@ def _names(path: Path, first: bytes, delimiter: str) -> list[str]:
             " with their names above it."
         )
     return names
+
+
+def _is_nameless(name: str) -> bool:
+    return name.removeprefix(NAMELESS).isdecimal() and name.startswith(NAMELESS)
 
 
 def _is_number(text: str) -> bool:
@@ -112,20 +122,23 @@ def _samples(file: Stamp, head: bytes, start: int) -> Iterator[bytes]:
             yield text[text.find(b"\n") + 1 : text.rfind(b"\n") + 1]
 
 
-def _widen(types: dict[str, pa.DataType], sample: bytes, delimiter: str) -> None:
-    """Make the types such that they hold a sample too."""
+def _widen(types: dict[str, pa.DataType], sample: bytes, delimiter: str) -> set[str]:
+    """Make the types such that they hold a sample too; the columns that have values in it."""
     lines = lines_of(sample)
+    if b'"' in lines.text:
+        lines = without_open_quotes(lines, delimiter)
     if not len(lines.rows):
-        return
+        return set()
     try:
         table, _ = table_of(lines.text, list(types), delimiter, {}, list(types))
     except pa.ArrowInvalid:
-        return  # what is wrong there is told by `read`
+        return set()  # what is wrong there is told by `read`
     for name, column in zip(types, table.columns, strict=True):
         kind = column.type
         if pa.types.is_null(kind) or (pa.types.is_integer(kind) and column.null_count):
             kind = pa.float64()
         types[name] = _joined(types[name], kind)
+    return {name for name, column in zip(types, table.columns, strict=True) if column.null_count < len(column)}
 
 
 def _joined(one: pa.DataType, other: pa.DataType) -> pa.DataType:

@@ -49,7 +49,7 @@ def read(piece: Piece, columns: Collection[str] | None) -> Records:
     """Collective over: none. Raises DataError."""
     mark = stamp(piece.file)
     found = layout(mark)
-    names = chosen(piece.file, found.types, {}, columns)
+    names = chosen(piece.file, [name for name in found.types if name not in found.left_out], found.left_out, columns)
     text = _unpacked(piece.file)[found.start :] if is_compressed(piece.file) else _bytes(piece)
     lines = lines_of(text)
     del text

@@ -100,6 +100,11 @@ def test_a_column_of_choice(tmp_path: Path) -> None:
     assert (nothing.columns, nothing.count, nothing.rows.tolist(), len(nothing.bad)) == ({}, 3, [0, 2], 1)
 
 
+def test_columns_without_a_name(tmp_path: Path) -> None:
+    """The index that pandas writes is one; a delimiter at the end of each line is not."""
+    assert whole(made(tmp_path / "a.csv", ",x,\n0,a,\n1,b,\n"))[0] == {"column 1": [0, 1], "x": ["a", "b"]}
+
+
 def test_compressed_is_one_piece_of_the_same_records(tmp_path: Path) -> None:
     text = "﻿a;b\n" + "".join(f"{n};x{n}\n" for n in range(50))
     packed, plain = made(tmp_path / "a.csv.gz", gzip.compress(text.encode())), made(tmp_path / "a.csv", text)
