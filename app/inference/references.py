@@ -99,4 +99,4 @@ def _unpacked(value: Any) -> Any:
         raise ValueError(f"a damaged array ({error})") from error
     if len(content) != 8 * math.prod(dims):
         raise ValueError(f"an array of shape {dims} with {len(content)} bytes")
-    return np.frombuffer(content, value["dtype"]).reshape(dims)
+    return np.frombuffer(content, value["dtype"]).reshape(dims).copy()  # torch wants it writable
