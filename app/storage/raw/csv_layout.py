@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 
 from app.errors import DataError
 from app.storage.raw.csv_lines import lines_of, table_of, without_open_quotes
@@ -22,6 +24,10 @@ SAMPLE_BYTES = 1 << 20  # of the beginning
 PLACES, PLACE_BYTES = 16, 64 << 10  # and as much again, of other places of the file
 MOST_FIELDS = 100_000
 NAMELESS = "column "
+MOSTLY = 0.9  # of the values: then the others are damaged numbers, and not the numbers words
+NUMBER = r"^(?i:[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?inf(?:inity)?)$"
+WHOLE = r"^-?\d{1,18}$"
+NULLS = tuple(pyarrow.csv.ConvertOptions().null_values)
 MARK = b"\xef\xbb\xbf"  # of UTF-8, by Windows
 
 
@@ -32,6 +38,15 @@ class Layout(NamedTuple):
     delimiter: str
     types: dict[str, pa.DataType]
     left_out: dict[str, str]
+
+
+class Tally(NamedTuple):
+    """Values of a column in the samples: those that are not empty, numbers and whole numbers among them, empty ones."""
+
+    filled: int
+    numbers: int
+    whole: int
+    empty: int
 
 
 def is_compressed(file: Path) -> bool:
@@ -53,12 +68,14 @@ def layout(file: Stamp) -> Layout:
     names = _names(path, first.removeprefix(MARK), delimiter)
     start = min(len(first) + 1, len(head))
     types: dict[str, pa.DataType] = dict.fromkeys(names, pa.null())
-    filled: set[str] = set()
+    tallies = dict.fromkeys(names, Tally(0, 0, 0, 0))
     for sample in _samples(file, head, start):
-        filled |= _widen(types, sample, delimiter)
+        _widen(types, tallies, sample, delimiter)
     # What a delimiter at the end of each line makes.
-    nothing = {name: "has neither a name nor values" for name in names if _is_nameless(name) and name not in filled}
-    return Layout(start, delimiter, {name: _final(kind) for name, kind in types.items()}, nothing)
+    nothing = {
+        name: "has neither a name nor values" for name in names if _is_nameless(name) and not tallies[name].filled
+    }
+    return Layout(start, delimiter, {name: _final(kind, tallies[name]) for name, kind in types.items()}, nothing)
 
 
 def _head(path: Path) -> bytes:
@@ -122,23 +139,44 @@ def _samples(file: Stamp, head: bytes, start: int) -> Iterator[bytes]:
             yield text[text.find(b"\n") + 1 : text.rfind(b"\n") + 1]
 
 
-def _widen(types: dict[str, pa.DataType], sample: bytes, delimiter: str) -> set[str]:
-    """Make the types such that they hold a sample too; the columns that have values in it."""
+def _widen(types: dict[str, pa.DataType], tallies: dict[str, Tally], sample: bytes, delimiter: str) -> None:
+    """Make the types such that they hold a sample too, and count what is in it."""
     lines = lines_of(sample)
     if b'"' in lines.text:
         lines = without_open_quotes(lines, delimiter)
     if not len(lines.rows):
-        return set()
+        return
     try:
         table, _ = table_of(lines.text, list(types), delimiter, {}, list(types))
     except pa.ArrowInvalid:
-        return set()  # what is wrong there is told by `read`
+        return  # what is wrong there is told by `read`
     for name, column in zip(types, table.columns, strict=True):
         kind = column.type
         if pa.types.is_null(kind) or (pa.types.is_integer(kind) and column.null_count):
             kind = pa.float64()
         types[name] = _joined(types[name], kind)
-    return {name for name, column in zip(types, table.columns, strict=True) if column.null_count < len(column)}
+        found = _tally(column)
+        tallies[name] = Tally(*(before + now for before, now in zip(tallies[name], found, strict=True)))
+
+
+def _tally(column: pa.ChunkedArray) -> Tally:
+    filled = len(column) - column.null_count
+    if pa.types.is_integer(column.type):
+        return Tally(filled, filled, filled, column.null_count)
+    if pa.types.is_floating(column.type):
+        return Tally(filled, filled, 0, column.null_count)
+    if not pa.types.is_string(column.type):
+        return Tally(filled, 0, 0, column.null_count)
+    words = pc.utf8_trim_whitespace(column)
+    empty, numbers, whole = (
+        pc.sum(test).as_py() or 0
+        for test in (
+            pc.is_in(words, value_set=pa.array(NULLS, pa.string())),
+            pc.match_substring_regex(words, NUMBER),
+            pc.match_substring_regex(words, WHOLE),
+        )
+    )
+    return Tally(filled - empty, numbers, whole, empty)
 
 
 def _joined(one: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -150,10 +188,14 @@ def _joined(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return pa.timestamp("ns") if all(times) and not any(getattr(k, "tz", None) for k in (one, other)) else pa.string()
 
 
-def _final(kind: pa.DataType) -> pa.DataType:
+def _final(kind: pa.DataType, found: Tally) -> pa.DataType:
     """What a column is read as; one without any value in the sample has numbers."""
     if pa.types.is_null(kind):
         return pa.float64()
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return pa.timestamp("ns", tz=getattr(kind, "tz", None))
-    return kind if kind in (pa.int64(), pa.float64(), pa.bool_()) else pa.string()
+    if kind in (pa.int64(), pa.float64(), pa.bool_()):
+        return kind
+    if found.filled and found.numbers >= MOSTLY * found.filled:
+        return pa.float64() if found.empty or found.whole < found.numbers else pa.int64()
+    return pa.string()

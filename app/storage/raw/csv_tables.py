@@ -1,4 +1,4 @@
-"""CSV: a record is a line. Names are in the first line; types are those of a sample of the file, for all its pieces.
+"""CSV: a record is a line. Names are in the first line; types are those of most values of a sample of the file.
 
 A value that is not of its column's type, or a line with another number of fields, makes a bad record.
 """
@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from app.errors import DataError
 from app.storage.raw import arrow
-from app.storage.raw.csv_layout import Layout, is_compressed, layout
+from app.storage.raw.csv_layout import NULLS, Layout, is_compressed, layout
 from app.storage.raw.csv_lines import Lines, lines_of, table_of, without_open_quotes
 from app.storage.raw.records import SHOWN, Piece, Records, assembled, chosen, stamp
 
@@ -26,7 +25,6 @@ LINE_BYTES = 16 << 20
 LOOK_BYTES = 64 << 10
 UNPACKED_BYTES = 1 << 30  # of a compressed file, which is read whole
 PIECE_BYTES = 1 << 30
-NULLS = tuple(pyarrow.csv.ConvertOptions().null_values)
 TYPE_WORDS = {"int64": "a whole number", "double": "a number", "bool": "true or false"}
 
 

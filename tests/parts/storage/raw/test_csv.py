@@ -100,6 +100,17 @@ def test_a_column_of_choice(tmp_path: Path) -> None:
     assert (nothing.columns, nothing.count, nothing.rows.tolist(), len(nothing.bad)) == ({}, 3, [0, 2], 1)
 
 
+def test_numbers_among_which_some_are_damaged_are_numbers(tmp_path: Path) -> None:
+    lines = [f"{n},{n + 0.5},{n if n % 4 else 'A'}\n" for n in range(40)]
+    lines[5], lines[7] = "1O,5.5,5\n", "7,7..5,7\n"
+    columns, _, bad = whole(made(tmp_path / "a.csv", "n,x,code\n" + "".join(lines)), 100)
+    assert bad == [(5, "'n' is '1O', expected a whole number"), (7, "'x' is '7..5', expected a number")]
+    kept = [n for n in range(40) if n not in (5, 7)]
+    assert columns["n"] == kept
+    assert columns["x"] == [n + 0.5 for n in kept]
+    assert columns["code"] == [str(n) if n % 4 else "A" for n in kept]
+
+
 def test_columns_without_a_name(tmp_path: Path) -> None:
     """The index that pandas writes is one; a delimiter at the end of each line is not."""
     assert whole(made(tmp_path / "a.csv", ",x,\n0,a,\n1,b,\n"))[0] == {"column 1": [0, 1], "x": ["a", "b"]}
