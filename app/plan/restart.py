@@ -4,7 +4,17 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 # Resources and what is only shown: they change who computes or when something is said, not the numbers asked for.
-FREE = ("run.device", "run.threads", "run.watchdog", "run.log_seconds", "run.trace", "run.measure", "run.stop", "grid.")
+FREE = (
+    "run.folder",
+    "run.device",
+    "run.threads",
+    "run.watchdog",
+    "run.log_seconds",
+    "run.trace",
+    "run.measure",
+    "run.stop",
+    "grid.",
+)
 FREE_IN_PHASE = ("checkpoint_steps", "checkpoint_minutes")
 
 
