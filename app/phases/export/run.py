@@ -46,9 +46,10 @@ def run(context: Context, plan: PhasePlan) -> dict[str, float]:
     differences: dict[str, float] = _asleep(context, lambda: _make(work))
     answers = _answers(work)
     measured = {what: quality(context, phase, what, one) for what, one in answers.items()} if _has_data(work) else {}
-    _say_loss(work, measured)
     sizes = (1, context.plan.input.run.measure_batch)
     times = _asleep(context, lambda: _times(work, answers, sizes))
+    _say_worth(work, measured, times)
+    _say_loss(work, measured)
     context.alone(lambda: _finish(work, differences, measured, times))
     return _numbers(differences, measured)
 
@@ -106,6 +107,21 @@ def _answers(work: _Export) -> dict[str, Answer]:
 def _times(work: _Export, answers: dict[str, Answer], sizes: tuple[int, ...]) -> dict[str, Any]:
     rows = first_rows(work.context, work.phase, work.subject.signature)
     return latencies(answers, rows, sizes, work.context.plan.input.run.measure)
+
+
+def _say_worth(work: _Export, measured: dict[str, dict[str, float]], times: dict[str, Any]) -> None:
+    """The forms of the network side by side."""
+    titles = [worth(metrics)[0] for metrics in list(measured.values())[:1]]
+    titles += [f"ms for {size} sample{'s' if size > 1 else ''}" for size in times.get("samples", [])]
+    if not titles:
+        return
+    lines = [f"{work.phase.name}: its forms on the {work.phase.part} part"] if measured else [f"{work.phase.name}:"]
+    lines.append(f"{'':8}" + "".join(f"{title:>20}" for title in titles))
+    for what in measured or times["seconds"]:
+        cells = [f"{worth(measured[what])[1]:.4f}"] if measured else []
+        cells += [f"{1e3 * seconds:.3f}" for seconds in times.get("seconds", {}).get(what, [])]
+        lines.append(f"{what:8}" + "".join(f"{cell:>20}" for cell in cells))
+    work.context.log.info("\n".join(lines))
 
 
 def _say_loss(work: _Export, measured: dict[str, dict[str, float]]) -> None:
