@@ -64,8 +64,9 @@ def find_dataset(file: Path, handle: h5py.File, name: str, cache_bytes: int) -> 
             check_samples(file, dataset, name)
             check_storage(file, dataset, name)
             check_filters(file, dataset, name)
-            for _ in sources(file, dataset, name):  # HDF5 would silently deliver fill values for missing ones
-                pass
+            for number, source in enumerate(sources(file, dataset, name)):  # missing ones would silently read as fill
+                if number == 0:  # the others are taken to be compressed alike
+                    check_source(*source)
             return with_cache(place, dataset, cache_bytes)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: '{name}' cannot be opened ({why(error)}); it is damaged.") from error
@@ -122,6 +123,15 @@ def check_filters(file: Path, dataset: h5py.Dataset, name: str) -> None:
                 f"{file}: '{name}' is compressed with HDF5 filter {code} ({known}), which is not installed here; "
                 "try `pip install hdf5plugin`, or write the file again with gzip."
             )
+
+
+def check_source(file: Path, name: str) -> None:
+    """`check_filters` of a dataset from which a virtual one takes rows."""
+    with open_file(file) as handle:
+        place = reach(file, handle, name)
+        found = place.open() if place is not None else None
+        if isinstance(found, h5py.h5d.DatasetID):
+            check_filters(file, h5py.Dataset(found), name)
 
 
 def near_names(handle: h5py.File, name: str) -> str:

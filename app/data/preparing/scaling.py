@@ -54,14 +54,14 @@ def merged(a: Measured, b: Measured) -> Measured:
 def constants(found: Measured) -> Constants:
     """What to apply; a value that is the same in all training samples becomes 0."""
     if found.moments is not None:
-        mean, number = found.moments.mean, found.moments.number
+        mean, number = np.asarray(found.moments.mean), found.moments.number
         std = np.sqrt(found.moments.squares / number)
         std = np.where(std <= 1e-12 * np.abs(mean), 0.0, std)  # a constant, up to the rounding of its mean
         return Constants(mean, np.where(std > 0, std, 1.0), {"mean": mean, "std": std})
     if found.low is None or found.high is None:
         raise ValueError("constants of no samples")
-    span = found.high - found.low
-    return Constants(found.low, np.where(span > 0, span, 1.0), {"min": found.low, "max": found.high})
+    low, high = np.asarray(found.low), np.asarray(found.high)
+    return Constants(low, np.where(high > low, high - low, 1.0), {"min": low, "max": high})
 
 
 def scaled(values: np.ndarray, by: Constants) -> np.ndarray:
