@@ -40,7 +40,7 @@ def open_subject(context: Context, phase: Export, name: str) -> Subject:
             context.alone(lambda: check_artifact(path, KIND))
         context.together(lambda: read_known(context, path))
         stored = context.together(lambda: read_network(path))
-        signature = context.together(lambda: _signature(context, stored))
+        signature = context.together(lambda: _checked(_signature(context, stored), stored))
         network = context.together(lambda: _built(stored))
         context.together(lambda: _refuse_other_data(context, signature))
     return Subject(name, network, signature, dict(stored.architecture), stored.weights)
@@ -69,6 +69,25 @@ def _signature(context: Context, stored: StoredNetwork) -> Signature:
         raise ArtifactError(
             f"its checksum is right, but it says not what its network takes ({type(error).__name__}: {error})."
         ) from error
+
+
+def _checked(signature: Signature, stored: StoredNetwork) -> Signature:
+    """A stranger may have written a signature of another network. Raises ArtifactError."""
+    tree: Any = stored.architecture
+    found = (tuple(tree["sample_shape"]), tree["outputs"])
+    numbers, shape = signature.transform.statistics, signature.stored_shape
+    fits = numbers is None or all(
+        one.dtype.kind == "f"
+        and one.ndim == len(shape)
+        and all(n in (1, m) for n, m in zip(one.shape, shape, strict=True))
+        for one in (numbers.mean, numbers.std)
+    )
+    if (signature.input_shape, signature.outputs) != found or not fits:
+        raise ArtifactError(
+            f"its checksum is right, but what it says of its inputs and outputs ({signature.input_shape},"
+            f" {signature.outputs}) does not go with its network ({found[0]}, {found[1]})."
+        )
+    return signature
 
 
 def _refuse_other_data(context: Context, signature: Signature) -> None:
