@@ -8,7 +8,7 @@ from typing import Any
 
 from app.errors import ArtifactError
 from app.report.chrome import read_trace
-from app.report.networks import network_rows, overview
+from app.report.networks import exported_rows, network_rows, overview
 from app.report.page.facts import Facts
 from app.report.page.page import compose
 from app.report.timeline import shares_table, summary
@@ -85,5 +85,5 @@ def _told(facts: Facts) -> list[str]:
     lines: list[str] = []
     for timeline in facts.timelines.values():
         lines += [summary(timeline), *shares_table(timeline), ""]
-    networks = overview(network_rows(facts.results))
+    networks = overview([*network_rows(facts.results), *exported_rows(facts.results)])
     return [*lines, *networks, *([""] if networks else [])]

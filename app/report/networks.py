@@ -13,6 +13,7 @@ from app.report.log import escaped
 from app.report.progress import number
 
 _LEFT = ("network", "made by")
+_FORMS = {"onnx": ".onnx", "int8": ".int8.onnx"}  # of a network that an export phase times
 
 
 class NetworkRow(NamedTuple):
@@ -45,6 +46,51 @@ def network_rows(tree: Mapping[str, Any], names: Collection[str] | None = None) 
         for name in (appraised if names is None else names)
         if name in phases
     ]
+
+
+def exported_rows(tree: Mapping[str, Any]) -> list[NetworkRow]:
+    """The ONNX files in the tree of a run.h5: the network that each is made from, with its own latencies and metrics.
+
+    Only those made from networks of the run, and timed.
+    """
+    phases = _tables(tree.get("phases"))
+    known = {row.name: row for row in network_rows(tree)}
+    rows = []
+    for name, phase in phases.items():
+        source = known.get(str(phase.get("network")))
+        if source is not None and source.appraisal is not None and _says(phase, kind="export"):
+            rows += [row for form in _FORMS if (row := _exported(name, form, phase, source)) is not None]
+    return rows
+
+
+def _exported(name: str, form: str, phase: Mapping[str, Any], source: NetworkRow) -> NetworkRow | None:
+    latency = _table_of(phase, "latency")
+    seconds, sizes = _table_of(latency, "seconds").get(form), latency.get("samples")
+    if not isinstance(seconds, list) or not isinstance(sizes, list) or len(seconds) != len(sizes) or not seconds:
+        return None
+    if source.appraisal is None or not all(isinstance(one, int | float) and one > 0 for one in [*seconds, *sizes]):
+        return None
+    metrics = _table_of(_table_of(phase, "metrics"), form) if _says(phase, part="test") else {}
+    numbers = {what: value for what, value in metrics.items() if isinstance(value, int | float)}
+    appraisal = source.appraisal._replace(
+        bytes=_size(_table_of(phase, "files"), name + _FORMS[form]) or source.appraisal.bytes,
+        latency_1_s=seconds[0],
+        latency_n_s=seconds[-1],
+        batch_n=sizes[-1],
+        samples_per_s=sizes[-1] / seconds[-1],
+        joules=math.nan,
+        loss=math.nan,
+        accuracy=math.nan,
+    )
+    return NetworkRow(name + _FORMS[form], "export", source.quality, appraisal, numbers)
+
+
+def _size(files: Mapping[str, Any], name: str) -> int | None:
+    names, sizes = files.get("names"), files.get("bytes")
+    if not isinstance(names, list) or not isinstance(sizes, list) or name not in names or len(names) != len(sizes):
+        return None
+    size = sizes[names.index(name)]
+    return size if isinstance(size, int) else None
 
 
 def compared(rows: Sequence[NetworkRow]) -> list[str]:
@@ -153,14 +199,17 @@ def _tested(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, f
     """By network what the last evaluate phase on the test part found."""
     found: dict[str, Mapping[str, float]] = {}
     for phase in phases.values():
-        part = phase.get("part")
-        if not isinstance(part, str) or part != "test":
+        if not _says(phase, kind="evaluate", part="test"):
             continue
         several = {name: _table_of(one, "metrics") for name, one in _tables(phase.get("networks")).items()}
         alone = {str(phase["network"]): _table_of(phase, "metrics")} if "network" in phase else {}
         for name, metrics in (several | alone).items():
             found[name] = {what: value for what, value in metrics.items() if isinstance(value, int | float)}
     return found
+
+
+def _says(phase: Mapping[str, Any], **texts: str) -> bool:
+    return all(isinstance(phase.get(key), str) and phase[key] == text for key, text in texts.items())
 
 
 def _table_of(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:

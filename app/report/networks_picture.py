@@ -11,7 +11,12 @@ from app.report.log import escaped
 from app.report.networks import NetworkRow
 
 _SIZE_IN, _DPI = (9.0, 6.0), 130
-_COLOURS = {"train": "#0072B2", "prune": "#D55E00", "distill": "#009E73"}  # Okabe and Ito: told apart by all eyes
+_COLOURS = {
+    "train": "#0072B2",
+    "prune": "#D55E00",
+    "distill": "#009E73",
+    "export": "#CC79A7",
+}  # Okabe and Ito: told apart by all eyes
 _OTHER = "#7F7F7F"
 _LABEL_PT, _MARKER_PT2 = 9, 60.0
 _LOGARITHMIC_FROM = 3.0  # times the least

@@ -54,7 +54,8 @@ def _of_phase(name: str, phase: Table, results: Table) -> Iterator[Confusion]:
 
 
 def _classes(phase: Table, results: Table, count: int) -> list[str]:
-    for place in (phase, table(phase, "metrics"), table(results, "data")):
+    """Of the phase, else those that another phase of the run knows, else numbers."""
+    for place in (phase, table(results, "data"), *tables(table(results, "phases")).values()):
         names = words(place, "class_names")
         if len(names) == count:
             return names

@@ -108,9 +108,14 @@ def _figure(picture: Picture) -> str:
     return f"<figure class={picture.width}>{inner}<figcaption>{safe(picture.caption)}</figcaption></figure>"
 
 
-def folded(summary: str, text: str) -> str:
-    """A long text behind a line that opens it."""
-    return f"<details><summary>{safe(summary)}</summary><pre>{safe(text)}</pre></details>"
+def folded(summary: str, body: str) -> str:
+    """HTML behind a line that opens it."""
+    return f"<details><summary>{safe(summary)}</summary>{body}</details>"
+
+
+def verbatim(text: str) -> str:
+    """A text of several lines as it is."""
+    return f"<pre>{safe(text)}</pre>"
 
 
 def paragraph(text: str, kind: str = "") -> str:

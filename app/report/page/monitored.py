@@ -105,14 +105,15 @@ def _drift_picture(name: str, found: Drift, limits: Table) -> Picture:
     figure.axes[0].tick_params(axis="y", labelsize=8.5)
     count = int(found.drifted.sum())
     names = ", ".join(canvas.shortened(found.features[place], 40) for place in order[:6] if found.drifted[place])
-    said = f"{count} of {len(found.features)} have drifted" + (
+    said = f"{count or 'none'} of {len(found.features)} have drifted" + (
         f": {names}{', …' if count > 6 else ''}" if names else ""
     )
+    hatched = " (hatched)" if count else ""
     left = f" The {_BARS} farthest are shown." if len(found.features) > _BARS else ""
     return Picture(
         file_name("drift", name, *([] if found.title == "features" else [found.title])),
         canvas.png(figure),
-        f"{name}: {found.title} against the training set; {said} (hatched). The dashed line is the limit.{left}",
+        f"{name}: {found.title} against the training set; {said}{hatched}. The dashed line is the limit.{left}",
         f"Drift of the {found.title} of {name}: {said}. Largest population stability index {_largest(found.psi):.3g}.",
     )
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from app.report import networks_picture, timeline_picture
-from app.report.networks import network_rows, overview_cells
-from app.report.page import canvas, confusion, curves, html, monitored, prepared, pruning, quantum, shares, told
+from app.report.networks import exported_rows, network_rows, overview_cells
+from app.report.page import (
+    canvas,
+    confusion,
+    curves,
+    exports,
+    html,
+    monitored,
+    prepared,
+    pruning,
+    quantum,
+    shares,
+    told,
+)
 from app.report.page.facts import Facts
 from app.report.page.html import Picture, Section
-from app.report.page.leaves import number, table, text
+from app.report.page.leaves import Table, number, table, text
 from app.report.progress import number as plain
 from app.report.summary import duration
 from app.report.timeline import Timeline, summary
@@ -55,13 +67,13 @@ def compose(facts: Facts) -> Page:
     with canvas.styled():
         sections = [
             Section("Phases", _phases(facts, told.seconds(found, facts.phases))),
-            Section("Data", _prepared(facts, "preprocess")),
+            Section("Data", _of_kind(facts, "preprocess", prepared.body)),
             Section("Networks", _networks(facts, shown)),
             Section("Training", shown.put(curves.picture(*phase) for phase in facts.phases.items())),
             Section("Pruning", _by_phase(facts, shown, pruning.pictures)),
             Section("Evaluation", _evaluation(facts, shown)),
             Section("Quantum", _quantum(facts, shown)),
-            Section("Exports", _prepared(facts, "export")),
+            Section("Exports", _of_kind(facts, "export", exports.body)),
             Section("Predictions", _predictions(facts, shown)),
             Section("Time", _time(facts, shown)),
             Section("Warnings", _complaints(found)),
@@ -75,7 +87,7 @@ def _head(facts: Facts, found: list[told.Entry]) -> str:
     begun, ended = (found[0].when, found[-1].when) if found else ("", "")
     ran = facts.ran_on
     grid = [f"{ran[key]} {key if ran[key] != 1 else key[:-1]}" for key in ("ranks", "stages", "threads") if key in ran]
-    versions = [f"{name} {version}" for name, version in facts.code.items() if len(version) < 30]
+    versions = [f"{name} {version}" for name, version in facts.code.items() if "." in version]  # others are checksums
     lines = [
         f"{begun} to {ended[11:] if ended[:10] == begun[:10] else ended}" if begun else "",
         " · ".join(f"{part} a rank" if "thread" in part else part for part in grid),
@@ -99,13 +111,14 @@ def _figures(facts: Facts, log: list[told.Entry]) -> list[tuple[str, str]]:
     if classes:
         made.append(("classes", f"{classes:,.0f}"))
     rows = network_rows(facts.results)
-    if rows:
+    if len(rows) > 1:
         made.append(("networks", str(len(rows))))
     tested = [(row.metrics[row.quality], row) for row in rows if row.quality in row.metrics]
     if tested:
         best, row = max(tested, key=lambda pair: pair[0])
         made.append((f"best test {row.quality}, {row.name}", f"{best:.4f}"))
-    gaps = [gap for phase in facts.phases.values() if (gap := number(phase, "difference")) is not None]
+    quantum_phases = [phase for name, phase in facts.phases.items() if facts.kind(name) == "quantum"]
+    gaps = [gap for phase in quantum_phases if (gap := number(phase, "difference")) is not None]
     if gaps:
         made.append(("largest difference to exact energies", f"{max(map(abs, gaps)):.2g}"))
     complaints = told.complaints(log)[1]
@@ -145,7 +158,7 @@ def _whole(seconds: float) -> str:
 
 
 def _networks(facts: Facts, shown: _Shown) -> str:
-    rows = network_rows(facts.results)
+    rows = [*network_rows(facts.results), *exported_rows(facts.results)]
     if not rows:
         return ""
     head, *cells = overview_cells(rows)
@@ -179,14 +192,14 @@ def _quantum(facts: Facts, shown: _Shown) -> str:
     body += shown.put([picture for name, phase in found.items() for picture in quantum.pictures(name, phase)])
     circuits = {name: text(phase, "circuit") for name, phase in found.items()}
     return body + "".join(
-        html.folded(f"Circuit of {name}, OpenQASM 3", code) for name, code in circuits.items() if code
+        html.folded(f"Circuit of {name}, OpenQASM 3", html.verbatim(code)) for name, code in circuits.items() if code
     )
 
 
-def _prepared(facts: Facts, kind: str) -> str:
-    """Numbers of the phases of a kind that has no pictures."""
+def _of_kind(facts: Facts, kind: str, told_by: Callable[[Table], str]) -> str:
+    """The phases of a kind that has no pictures."""
     found = {name: phase for name, phase in facts.phases.items() if facts.kind(name) == kind and phase}
-    return "".join(html.heading(name) + prepared.body(phase) for name, phase in found.items())
+    return "".join(html.heading(name) + told_by(phase) for name, phase in found.items())
 
 
 def _predictions(facts: Facts, shown: _Shown) -> str:
@@ -217,7 +230,7 @@ def _timeline(name: str, timeline: Timeline) -> Picture:
     return Picture(html.file_name("timeline", name), png, words, f"Timeline of the ranks. {words}", "whole")
 
 
-def _by_phase(facts: Facts, shown: _Shown, draw) -> str:  # noqa: ANN001 - one of the modules' functions
+def _by_phase(facts: Facts, shown: _Shown, draw: Callable[[str, Table], list[Picture]]) -> str:
     return shown.put([picture for name, phase in facts.phases.items() for picture in draw(name, phase)])
 
 
@@ -235,7 +248,7 @@ def _complaints(found: list[told.Entry]) -> str:
 
 
 def _input(facts: Facts) -> str:
-    return html.folded("The input with all its defaults", facts.given_text) if facts.given_text else ""
+    return html.folded("The input with all its defaults", html.verbatim(facts.given_text)) if facts.given_text else ""
 
 
 def _foot(facts: Facts) -> str:

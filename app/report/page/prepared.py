@@ -12,8 +12,9 @@ from app.report.page.canvas import shortened
 from app.report.page.leaves import Table, number, scalars, tables, words
 
 # In the order in which records go through a preprocess phase.
-_COUNTS = ("files", "records", "windows", "bad", "left_out", "filtered", "duplicates", "samples")
+_COUNTS = ("files", "records", "windows", "bad", "left_out", "filtered", "duplicates", "repeated", "samples")
 _ROWS = 30
+_OPEN = 8  # rows of a table that is shown at once
 _COLUMNS = 8
 _LETTERS = 160
 _DEEPEST = 4
@@ -33,8 +34,16 @@ def rest(phase: Table, without: tuple[str, ...]) -> str:
 
 
 def _others(phase: Table, without: tuple[str, ...]) -> str:
+    """Each table with numbers a line, and a line for each number beside them."""
     left = {name: value for name, value in phase.items() if name not in without}
-    return html.pairs((name, _told(value)) for name, value in scalars(left))
+    lines = []
+    for name, inner in left.items():
+        found = list(scalars(inner if isinstance(inner, Mapping) else {name: inner}))
+        told = " · ".join(
+            f"{key} {_told(value)}" if isinstance(inner, Mapping) else _told(value) for key, value in found
+        )
+        lines += [(name.replace("_", " "), told)] if found else []
+    return html.pairs(lines)
 
 
 def _told(value: Any) -> str:
@@ -42,7 +51,7 @@ def _told(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.6g}" if isinstance(value, float) else shortened(str(value), _LETTERS)
+    return f"{value:.4g}" if isinstance(value, float) else shortened(str(value), _LETTERS)
 
 
 def _tables(tree: Table, place: tuple[str, ...]) -> Iterator[str]:
@@ -50,20 +59,27 @@ def _tables(tree: Table, place: tuple[str, ...]) -> Iterator[str]:
     found = {name: cells for name in tree if len(cells := words(tree, name))}
     lengths = {len(cells) for cells in found.values()}
     if place and len(lengths) == 1 and len(found) <= _COLUMNS:
-        rows = lengths.pop()
-        left = f"; the first {_ROWS} of {rows:,}" if rows > _ROWS else ""
-        title = html.paragraph(f"{' '.join(place).replace('_', ' ')}{left}", "soft")
-        yield title + html.table(list(found), _rows(tree, found), left=len(found))
+        yield _titled(
+            " ".join(place).replace("_", " "), lengths.pop(), html.table(*_cells(tree, found), left=len(found))
+        )
     if len(place) < _DEEPEST:
         for name, inner in tables(tree).items():
             yield from _tables(inner, (*place, name))
 
 
-def _rows(tree: Table, found: Mapping[str, list[str]]) -> list[list[str]]:
-    """The first ones; numbers with six digits."""
+def _titled(title: str, rows: int, table: str) -> str:
+    """A long table behind a line that opens it."""
+    if rows <= _OPEN:
+        return html.paragraph(title, "soft") + table
+    return html.folded(f"{title}: {rows:,}{f', the first {_ROWS}' if rows > _ROWS else ''}", table)
+
+
+def _cells(tree: Table, found: Mapping[str, list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the first rows; numbers with four digits."""
     columns = []
     for name, cells in found.items():
         column = tree[name]
-        real = isinstance(column, np.ndarray) and column.dtype.kind == "f"
-        columns.append([f"{float(cell):.6g}" if real else shortened(cell, _LETTERS) for cell in cells[:_ROWS]])
-    return [list(row) for row in zip(*columns, strict=True)]
+        kind = column.dtype.kind if isinstance(column, np.ndarray) else ""
+        shown = column[:_ROWS].tolist() if kind and kind in "iuf" else cells[:_ROWS]
+        columns.append([_told(cell) for cell in shown])
+    return list(found), [list(row) for row in zip(*columns, strict=True)]

@@ -35,11 +35,11 @@ def _rounds(name: str, rounds: Mapping[str, np.ndarray]) -> Picture | None:
     figure = canvas.figure(4.6 if quality is not None else 2.8)
     plots = figure.subplots(2, sharex=True) if quality is not None else [figure.subplots()]
     x = 1 + np.arange(len(next(iter(kept.values()))))
-    styles = zip(kept.items(), ((canvas.BLUE, "o"), (canvas.VERMILION, "s"), (canvas.GREEN, "^")), strict=False)
-    for (what, shares), (colour, mark) in styles:
-        plots[0].plot(x, 100 * shares, color=colour, marker=mark, label=what)
+    styles = ((canvas.BLUE, "o-"), (canvas.VERMILION, "s--"), (canvas.GREEN, "^:"))
+    for (what, shares), (colour, style) in zip(kept.items(), styles, strict=False):
+        plots[0].plot(x, 100 * shares, style, color=colour, label=what)
     plots[0].set_ylabel("left, % of the dense network")
-    plots[0].set_ylim(bottom=0)
+    plots[0].set_ylim(0, 108 * max(float(np.nan_to_num(shares).max()) for shares in kept.values()) or 1)
     plots[0].legend()
     if quality is not None:
         plots[1].plot(x, quality, color=canvas.PINK, marker="D", linestyle="--")

@@ -63,7 +63,7 @@ def _minimising(name: str, phase: Table) -> Picture | None:
         canvas.logarithmic_y(lower)
     lower.legend()
     lower.set_xlabel("step of the optimiser")
-    lower.set_ylabel("distance")
+    lower.set_ylabel("distance" if exact is not None else "gradient")
     lowest = number(phase, "energy")
     lowest = float(energies[-1]) if lowest is None else lowest
     reached = f"energy {lowest:.8g} after {len(energies) - 1:,} steps"

@@ -52,7 +52,7 @@ dd { margin: 0; font-size: 1.3rem; font-weight: 600; line-height: 1.25; overflow
     font-variant-numeric: tabular-nums; }
 dt { font-size: .82rem; color: var(--soft); }
 p + .pictures, .scroll + .pictures, .tiles + .pictures, ul + .pictures,
-.pictures + .scroll { margin-top: 1.3rem; }
+.pictures + .scroll, .scroll + .scroll, .scroll + p, .scroll + details { margin-top: 1.3rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr));
     gap: 1.2rem 1.6rem; align-items: start; }
 figure { margin: 0; min-width: 0; max-width: 640px; }

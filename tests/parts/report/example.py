@@ -101,7 +101,16 @@ def phases() -> dict[str, Any]:
             "steps": {"energy": np.linspace(-1, -1.136, 30), "largest_gradient": np.linspace(1, 0.001, 30)},
             "samples": {"bits": words, "counts": np.arange(8)},
         },
-        "deployed": {"kind": "export", "onnx": {"bytes": 1234, "difference": 1.5e-6}, "int8": {"accuracy": 0.74}},
+        "deployed": {
+            "kind": "export", "network": "teacher", "part": "test",
+            "files": {"names": ["deployed.onnx", "deployed.int8.onnx"], "bytes": [4096, 2048]},
+            "difference": 1.5e-6, "differences": {"onnx": 1.5e-6},
+            "metrics": {"network": {"accuracy": 0.75}, "onnx": {"accuracy": 0.75}, "int8": {"accuracy": 0.74}},
+            "latency": {
+                "samples": [1, 16],
+                "seconds": {"network": [0.001, 0.004], "onnx": [0.0005, 0.002], "int8": [0.00025, 0.001]},
+            },
+        },
         "next-year": {"kind": "predict", "samples": 4000, "part": "all", "monitor": monitor()},
     }  # fmt: skip
 

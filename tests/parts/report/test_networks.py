@@ -4,7 +4,7 @@ import math
 import random
 
 from app.report.appraisal import Appraisal
-from app.report.networks import compared, network_rows, overview
+from app.report.networks import compared, exported_rows, network_rows, overview
 from app.report.networks_picture import _LABEL_PT, picture
 
 TEACHER = Appraisal(123_456, 123_456, 500_000, 2_500_000, 0.0012, 0.004, 16, 4000.0, math.nan, 0.1, 0.97)
@@ -43,6 +43,29 @@ def test_the_networks_of_a_run():
     assert [row.name for row in named] == ["older", "teacher"]
     assert named[0].appraisal is None
     assert network_rows({}) == []
+
+
+def test_exported_files_are_networks_too():
+    found = tree()
+    found["phases"]["deployed"] = {
+        "kind": "export",
+        "part": "test",
+        "network": "teacher",
+        "files": {"names": ["deployed.onnx", "deployed.int8.onnx"], "bytes": [1000, 400]},
+        "metrics": {"network": {"accuracy": 0.9}, "onnx": {"accuracy": 0.9}, "int8": {"accuracy": 0.89}},
+        "latency": {"samples": [1, 16], "seconds": {"network": [1, 2], "onnx": [0.5, 0.75], "int8": [0.25, 0.5]}},
+    }
+    onnx, int8 = exported_rows(found)
+    assert (onnx.name, int8.name) == ("deployed.onnx", "deployed.int8.onnx")
+    assert (onnx.metrics, int8.metrics) == ({"accuracy": 0.9}, {"accuracy": 0.89})
+    assert (int8.appraisal.bytes, int8.appraisal.latency_1_s, int8.appraisal.latency_n_s) == (400, 0.25, 0.5)
+    assert (int8.appraisal.batch_n, int8.appraisal.samples_per_s) == (16, 32)
+    assert {row.name: row.metrics for row in network_rows(found)}["teacher"] == {
+        "accuracy": 0.9
+    }  # evaluated, not exported
+    del found["phases"]["deployed"]["latency"]
+    assert exported_rows(found) == []
+    assert exported_rows({}) == []
 
 
 def test_the_overview_has_what_is_known():

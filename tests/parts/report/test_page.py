@@ -110,6 +110,14 @@ def test_the_table_of_phases_says_state_and_time(everything):
     assert found["later"][2:] == ["not begun", "-", "-", "-"]
 
 
+def test_the_exported_files_stand_beside_their_network(everything):
+    page = everything.page.read_text("utf-8")
+    rows = [re.findall("<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr>.*?</tr>", page)]
+    assert ["int8", "0.7400", "-", "0.250", "1.00"] in rows
+    assert ["deployed.int8.onnx", "2.0 KiB"] in rows
+    assert [row[-1] for row in rows if row[:2] == ["deployed.int8.onnx", "export"]] == ["0.7400"]
+
+
 def test_foreign_text_stays_text(read):
     assert read.tags <= TAGS
     assert not {"\x1b", "\u202e"} & set("".join(map("".join, read.texts.values())))
