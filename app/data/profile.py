@@ -21,8 +21,10 @@ from app.data.statistics import SEGMENTS, SLICE_BYTES
 FINE, COARSE, TOKEN_BINS = 64, 20, 256  # bins of a feature: of few features, of many, of tokens
 FEW_FEATURES = 256
 EDGE_SAMPLES, RUNS = 4096, 256  # samples that give the edges, and the runs of consecutive ones they are read in
-EDGE_VALUES = 2**16  # values of a feature, at most, that give its edges
+EDGE_VALUES, EDGE_NUMBERS = 2**16, 2**24  # values of a feature, and of all, that give the edges, at most
+RUN_BYTES = 16 * 2**20
 MOST_VALUES = 1024  # values of a feature counted of one sample: of larger images every n-th pixel, in turn
+LEAST_ROWS = 64  # counted at once: a search costs as much for one value of a feature as for some
 PROFILE = 4  # what a key is for, beside those of app.data.keys
 
 
@@ -126,11 +128,12 @@ def sampled(source: Source, split: AnySplit, features: Features, seed: int) -> P
     Collective over: none; every caller finds the same. Raises DataError.
     """
     values, seen = [], 0
-    count = split.count("train")
+    count, wanted = split.count("train"), min(EDGE_SAMPLES, max(1, EDGE_NUMBERS // len(features.chosen)))
     each = max(1, min(EDGE_VALUES // EDGE_SAMPLES, features.before * features.after))
-    for start, stop in runs_of(source.length, seed):
+    longest = max(1, RUN_BYTES // max(1, source.input_bytes))
+    for start, stop in runs_of(source.length, seed, min(longest, -(-2 * wanted // RUNS))):  # half may be held out
         numbers = split.members("train", start, stop)
-        if len(numbers) and seen < EDGE_SAMPLES:
+        if len(numbers) and seen < wanted:
             rows = np.empty((stop - start, *source.sample_shape), source.dtype)
             source.read(start, rows)
             values.append(features.values(rows[numbers - start], start, each * len(numbers)))
@@ -144,12 +147,12 @@ def sampled(source: Source, split: AnySplit, features: Features, seed: int) -> P
     return profile_of(features, np.concatenate(values, axis=1), min(seen, count))
 
 
-def runs_of(length: int, seed: int) -> Iterator[tuple[int, int]]:
-    """Runs of consecutive samples spread over all, one in each of equal shares, at a place that the seed chooses."""
+def runs_of(length: int, seed: int, most: int) -> Iterator[tuple[int, int]]:
+    """Runs of `most` consecutive samples, one in each of equal shares of all, at a place that the seed chooses."""
     shares = min(RUNS, length)
     for number in range(shares):
         begin, end = (length * n // shares for n in (number, number + 1))
-        run = min(2 * EDGE_SAMPLES // RUNS, end - begin)  # about half of them may be held out
+        run = min(most, end - begin)
         start = begin + keys.word(seed, PROFILE, number) % (end - begin - run + 1)
         yield start, start + run
 
@@ -174,7 +177,7 @@ def counts_of(
     total, features = np.zeros_like(profile.counts), profile.features
     blocks = source.blocks(memory_bytes // 2)
     buffer = np.empty((blocks.most_rows, *source.sample_shape), source.dtype)
-    step = max(1, SLICE_BYTES // max(1, source.input_bytes))
+    step = max(LEAST_ROWS, SLICE_BYTES // max(1, source.input_bytes))
     segments = min(SEGMENTS, blocks.count)
     for number in range(member, segments, members):
         own = np.arange(*(blocks.count * n // segments for n in (number, number + 1)))
