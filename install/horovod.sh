@@ -42,17 +42,31 @@ trap 'trap - EXIT; rm -rf "$work"; exit 130' INT TERM
 
 pip() { PIP_DISABLE_PIP_VERSION_CHECK=1 "$python" -m pip "$@" -c "$here/constraints.txt" >>"$log" 2>&1; }
 
-# torch version, MPI version, Python version, CPU architecture, cpu or CUDA version: what a built wheel depends on.
+# Where NCCL is: a folder with include/ and lib/, "system" where the compiler finds it by itself, nothing without it.
+# The user's choice comes first, then the machine's, then the one that a CUDA torch brings along.
+find_nccl() {
+    local place
+    for place in "${HOROVOD_NCCL_HOME:-}" "${NCCL_HOME:-}" "${NCCL_ROOT:-}"; do
+        [ -n "$place" ] && [ -e "$place/include/nccl.h" ] && echo "$place" && return
+    done
+    for place in /usr/include /usr/local/include /usr/local/cuda/include; do
+        [ -e "$place/nccl.h" ] && echo system && return
+    done
+    "$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0])' 2>>"$log" || true
+}
+
+# torch version, MPI version, Python version, CPU architecture, cpu or CUDA version, with NCCL or without: what a built
+# wheel depends on.
 key() {
-    "$python" - <<'PYTHON'
-import platform, re, shutil, sys
+    NCCL=$(find_nccl) "$python" - <<'PYTHON'
+import os, platform, re, shutil, sys
 import mpi4py
 mpi4py.rc.initialize = False  # the version can be asked without starting MPI
 from mpi4py import MPI
 import torch
 
 library = MPI.Get_library_version().splitlines()[0].split(",")[0]
-cuda = torch.version.cuda if shutil.which("nvcc") else None
+cuda = torch.version.cuda if shutil.which("nvcc") and os.environ["NCCL"] else None
 parts = [f"torch-{torch.__version__}", library, f"py{sys.version_info.major}.{sys.version_info.minor}",
          platform.machine(), f"cuda-{cuda}" if cuda else "cpu"]
 print("_".join(re.sub(r"[^\w.+-]+", "-", part.strip()) for part in parts))
@@ -89,16 +103,20 @@ patch_source() {
         "${lists[0]}"
 }
 
-# With a CUDA torch and nvcc, NCCL: the one of the machine ($HOROVOD_NCCL_HOME) or the one torch brought.
+# With a CUDA torch, nvcc and NCCL, gradients are summed on the GPUs.
 use_gpu() {
+    local nccl
+    nccl=$(find_nccl)
     export HOROVOD_GPU_OPERATIONS=NCCL
     HOROVOD_BUILD_CUDA_CC_LIST=${HOROVOD_BUILD_CUDA_CC_LIST:-$("$python" -c \
         'import re, torch; print(",".join(re.findall(r"sm_(\d+)\b", " ".join(torch.cuda.get_arch_list()))))')}
     export HOROVOD_BUILD_CUDA_CC_LIST
-    [ -n "${HOROVOD_NCCL_HOME:-}" ] && return
-    local nccl
-    nccl=$("$python" -c 'import nvidia.nccl as n; print(list(n.__path__)[0])' 2>>"$log") || return 0
-    # the wheel has libnccl.so.2 only; the linker wants libnccl.so
+    [ "$nccl" = system ] && return
+    if [ -e "$nccl/lib/libnccl.so" ] || [ -e "$nccl/lib64/libnccl.so" ]; then
+        export HOROVOD_NCCL_HOME=$nccl
+        return
+    fi
+    # torch's wheel has libnccl.so.2 only; the linker wants libnccl.so
     mkdir -p "$work/nccl/lib"
     ln -s "$nccl/include" "$work/nccl/include"
     ln -s "$nccl/lib/libnccl.so.2" "$work/nccl/lib/libnccl.so"

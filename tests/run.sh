@@ -97,5 +97,6 @@ if [ -d tests/ranks ]; then
 fi
 alone 2700 runs
 alone 1200 failures
+alone 1200 gpu # skipped, with the reason, where torch sees no accelerator
 echo
 summary
