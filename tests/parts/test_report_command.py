@@ -10,6 +10,7 @@ import pytest
 
 from app.cli import main
 from app.storage.artifact_file import Provenance
+from app.storage.outcome import LastWord
 from app.storage.progress import RunProgress, write_progress
 from app.storage.results import Results
 from app.storage.run_folder import RunFolder
@@ -55,14 +56,6 @@ def test_a_picture_and_a_table_for_each_phase(folder, capsys):
     assert out.count("bubble: measured 50.0 %, predicted 50.0 %") == 2
     assert out.count("   1        0      1  100.0 %  0.0 %") == 2
     assert out.splitlines()[-1] == str(folder.page)
-
-
-def test_what_the_command_made_goes_with_a_fresh_start(tmp_path, capsys):
-    folder = example.make(tmp_path / "results")
-    assert report(folder, capsys)[0] == 0
-    assert len(files(folder)) > 12
-    folder.clear()
-    assert not folder.report.exists()
 
 
 def test_a_strangers_pictures_and_page_stay_at_a_fresh_start(folder, capsys):
@@ -118,6 +111,17 @@ def test_a_run_that_has_only_begun(folder, capsys):
     assert re.search("<td[^>]*>teacher</td><td[^>]*>train</td><td[^>]*>begun</td>", page)
 
 
+def test_a_run_that_failed_says_why(folder, capsys):
+    word = LastWord("", "")
+    word.known(folder.outcome)
+    word.failed(2, "a.h5: <b>is damaged</b>")
+    appraise(folder, "teacher")
+    assert report(folder, capsys)[0] == 0
+    page = folder.page.read_text()
+    assert '<span class="state failed">failed</span>' in page
+    assert "a.h5: &lt;b&gt;is damaged&lt;/b&gt;" in page
+
+
 @pytest.mark.parametrize("broken", ["trace", "results", "half of the results", "progress"])
 def test_a_damaged_file_is_named_and_nothing_is_written(folder, capsys, broken):
     example.record(folder, "teacher")
@@ -132,7 +136,7 @@ def test_a_damaged_file_is_named_and_nothing_is_written(folder, capsys, broken):
     assert not folder.report.exists()
 
 
-def test_neither_torch_nor_mpi_nor_a_display_is_asked_for(tmp_path):
+def test_neither_torch_nor_mpi_nor_a_display_is_asked_for_and_a_fresh_start_takes_it_all(tmp_path):
     folder = example.make(tmp_path / "results")
     program = (
         "import json, sys\nfrom app.cli import main\n"
@@ -144,3 +148,6 @@ def test_neither_torch_nor_mpi_nor_a_display_is_asked_for(tmp_path):
     code, loaded = json.loads(done.stdout.splitlines()[-1])
     assert code == 0
     assert not {"torch", "mpi4py", "horovod", "tkinter", "matplotlib.pyplot"} & set(loaded)
+    assert len(files(folder)) > 12
+    folder.clear()
+    assert not folder.report.exists()

@@ -29,7 +29,7 @@ def pages(tmp_path_factory):
     """By name a page alone in a folder, and the pictures that were made with it."""
     folder = tmp_path_factory.mktemp("runs")
     file = fragile.write_every_kind(folder, 0.0)
-    completed(file, ALONE, f"run.folder={folder / 'real'}", "run.trace=2")
+    completed(file, ALONE, f"run.folder={folder / 'real'}", "run.trace=2", "run.measure=0.1", "phase.ground.steps=20")
     example.make(folder / "everything")
     found = {}
     for name in ("real", "everything"):

@@ -157,7 +157,7 @@ def broken(value, chance):
     return chance.choice(others)
 
 
-@pytest.mark.parametrize("seed", [4, 6, 22])
+@pytest.mark.parametrize("seed", [6, 22])
 def test_half_a_tree_or_a_strangers_gives_a_page(seed, tmp_path):
     found = paged(tmp_path / "run", broken(example.phases(), random.Random(seed)))
     assert "Phases" in found.texts["h2"]
