@@ -11,7 +11,7 @@ from app.errors import ArtifactError
 from app.inference.deployed import first_line, quietly
 from app.inference.onnx_export import INPUTS, with_metadata
 
-_OPERATORS = ["Conv", "Gemm", "MatMul"]
+_OPERATORS = ["Conv", "Gemm", "MatMul", "MaxPool", "Relu"]  # the last two so that numbers between stay whole
 
 
 def quantised(
