@@ -22,6 +22,7 @@ from app.storage import atomic_write
 
 CREATOR, KIND = "phalanx", "dataset"
 PART_BYTES = 64 << 20
+NARROW_ROWS, NARROW_FACTOR = 1024, 16  # samples a chunk, at most: so many, or so many times those of the widest column
 ATTRIBUTE_BYTES = 16 << 10  # HDF5 takes no more than 64 KiB of a header
 CONSTANTS, BAD = "constants", "bad"
 _ERROR_NUMBER = re.compile(r"errno = (\d+)")
@@ -59,11 +60,15 @@ class Layout(NamedTuple):
 def layout(
     columns: Sequence[tuple[str, np.dtype, tuple[int, ...]]], samples: int, chunk_bytes: int, compression: str
 ) -> Layout:
-    """Chunks of about so many bytes and part files of about 64 MiB, each of 2^n samples; the same on any grid."""
+    """Chunks of about so many bytes and part files of about 64 MiB, each of 2^n samples; the same on any grid.
+
+    Chunks of narrow columns are smaller, or a reader of wide ones that holds few samples would undo them many times.
+    """
     sizes = [max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize) for _, dtype, shape in columns]
     rows = _power(PART_BYTES // sum(sizes))
+    most = max(NARROW_ROWS, NARROW_FACTOR * _power(chunk_bytes // max(sizes)))
     stored = tuple(
-        Stored(name, dtype, tuple(shape), min(rows, samples, _power(chunk_bytes // size)))
+        Stored(name, dtype, tuple(shape), min(rows, samples, most, _power(chunk_bytes // size)))
         for (name, dtype, shape), size in zip(columns, sizes, strict=True)
     )
     return Layout(stored, samples, rows, compression)
@@ -308,7 +313,7 @@ def _filters(compression: str) -> dict[str, Any]:
     if compression == "blosc":
         import hdf5plugin
 
-        return dict(hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.SHUFFLE))
+        return dict(hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE))
     return {"compression": compression, "shuffle": True} | ({"compression_opts": 4} if compression == "gzip" else {})
 
 

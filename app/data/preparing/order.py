@@ -118,6 +118,11 @@ def repeated(hashes: np.ndarray, ranks: Sequence[np.ndarray]) -> np.ndarray:
     """Numbers (m,) of the records whose hash (n, 2) another one has that comes before it by `ranks` (most important
     first).
     """
-    order = np.lexsort((*reversed(ranks), hashes[:, 1], hashes[:, 0]))
+    if not len(hashes):
+        return np.zeros(0, np.int64)
+    order = np.argsort(hashes[:, 0])
+    alike = hashes[order[1:], 0] == hashes[order[:-1], 0]
+    some = order[np.append(alike, False) | np.append(False, alike)]  # most have a hash of their own
+    order = some[np.lexsort((*(one[some] for one in reversed(ranks)), hashes[some, 1], hashes[some, 0]))]
     same = (hashes[order[1:]] == hashes[order[:-1]]).all(axis=1)
     return order[1:][same]

@@ -1,5 +1,6 @@
 """The steps that change records one by one, or few that follow one another: each a function of a block."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -57,10 +58,10 @@ def finite(block: Block) -> Block:
 def categories_of(step: OneHot | Encode, block: Block) -> Categories:
     """What occurs in the column of a step, sorted. Raises DataError: not words or whole numbers, far too many."""
     values = _category_column(step, block)
-    found = np.unique(values)
+    found = sorted(one for one in set(values.tolist()) if is_text(values) or math.isfinite(one))
     if len(found) > MANY:
         raise DataError(f"{block.where}: {_what(step)}: more than {MANY:,} different values, which are no categories.")
-    return tuple(str(one) for one in found) if is_text(found) else tuple(int(one) for one in found)
+    return tuple(found) if is_text(values) else tuple(map(int, found))
 
 
 def _select(step: Select, block: Block) -> Block:

@@ -72,6 +72,7 @@ def test_of_equal_ones_the_first_stays():
     found = hashes([np.array([5, 3, 5, 5, 3, 1])])
     pieces, rows = np.array([1, 0, 0, 0, 2, 0]), np.array([0, 5, 9, 8, 0, 1])
     assert sorted(repeated(found, (pieces, rows)).tolist()) == [0, 2, 4]
+    assert repeated(found[:0], (pieces[:0], rows[:0])).tolist() == []
 
 
 def test_buckets_cover_every_hash_once():
