@@ -1,6 +1,7 @@
 """Which numbers of a sample are values of the same feature, and taking them out of samples."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -47,10 +48,15 @@ class Features(NamedTuple):
             table = rows.reshape(samples, self.before, self.along, self.after)
             table = table if len(chosen) == self.along else table[:, :, chosen, :]
             return np.ascontiguousarray(np.moveaxis(table, 2, 0)).reshape(len(chosen), -1)
-        number = np.arange(samples)[:, None]
+        return rows.reshape(-1).take(self._spread(samples, first % places, taken))
+
+    @lru_cache(maxsize=16)  # noqa: B019  a tuple of numbers, with the same few arguments batch after batch
+    def _spread(self, samples: int, first: int, taken: int) -> np.ndarray:
+        """Where in an array of samples the values (F, N) are of which each sample gives `taken`."""
+        places, number = self.before * self.after, np.arange(samples)[:, None]
         place = (first + number + (np.arange(taken) * places) // taken) % places
         at = (number * self.before + place // self.after) * (self.along * self.after) + place % self.after
-        return rows.reshape(-1).take(at.reshape(-1) + (chosen * self.after)[:, None])
+        return at.reshape(-1) + (np.array(self.chosen) * self.after)[:, None]
 
 
 def input_features(stored: tuple[int, ...], transform: Transform, most: int) -> Features:
