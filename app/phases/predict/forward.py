@@ -17,11 +17,13 @@ from app.errors import DataError
 from app.inputfile.phases import Evaluate, Predict
 from app.learning.pipeline import Pipeline
 from app.networks.sparse import running_sparse
+from app.networks.user import is_user_kind
 from app.phases.context import Context, DataSet
 from app.phases.context.networks import stored_network
 from app.phases.context.pipelines import make_pipeline
 from app.phases.context.thinned import say_sparse
 from app.phases.predict.networks import Found
+from app.phases.predict.pooling import pooling_faster
 from app.phases.predict.samples import NewSamples
 from app.plan.microbatches import microbatch_sizes
 
@@ -75,11 +77,13 @@ def forward_of(
     )
     built = stored_network(seen, table, found.path)
     pipeline = make_pipeline(seen, built, lambda outputs, targets: torch.zeros(()))
-    for chunk in pipeline.chunks.values():
-        chunk.eval()
+    chunks = [chunk.eval() for chunk in pipeline.chunks.values()]
     keeps = phase.monitor is not None
     outputs = tuple(built.cut.costs[-1].output_shape)
-    with running_sparse(pipeline.chunks.values(), built.sparse, bf16=pipeline.bf16) as layers:
+    with (
+        running_sparse(chunks, built.sparse, bf16=pipeline.bf16) as layers,
+        pooling_faster(() if is_user_kind(str(built.architecture["kind"])) else chunks, context.device),
+    ):
         yield _WithTorch(pipeline, signature, samples.source, found, _share(context, phase, keeps), outputs, keeps)
     # only where nothing went wrong: both wait for other stages
     say_sparse(seen, built, layers)

@@ -1,0 +1,190 @@
+"""Samples a second of the predict phase: on 2 ranks beside 1, and on 1 beside torch's DataLoader, all of one thread.
+
+The peer is what most programs do (benchmarks/ranks/predict_peer.py): a map-style dataset with one h5py read a sample,
+batches of 256, the same network; with no worker processes and with two, which have cores of their own where there are
+any. Everything is a process of its own, and they take turns in an order that rotates; labels and probabilities are
+compared before anything is timed. A rate is that of the phase: from the first sample read to the file written, without
+start-up; seconds of whole processes stand beside it.
+
+    python -m benchmarks.predict [--rounds 7] [--cases lenet mlp] [--folder FOLDER]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from benchmarks.interleave import Ratio, last_line, ratio, rotated
+from benchmarks.startup import launcher
+
+TREE = Path(__file__).parents[1]
+TRAINING = 2000  # samples of the file that the networks are trained on, for an epoch
+GOALS = {"2 ranks": 1.9, "DataLoader": 1.5}
+
+
+class Case(NamedTuple):
+    """A network, and what it is applied to: so many samples of this shape and type."""
+
+    network: str
+    count: int
+    shape: tuple[int, ...]
+    dtype: type
+
+
+CASES = {
+    "lenet": Case('kind = "lenet"', 50_000, (3, 32, 32), np.uint8),
+    "mlp": Case('kind = "mlp"\nwidths = [256, 128]', 400_000, (64,), np.float32),
+    "resnet": Case('kind = "resnet"\ndepth = 8\nwidth = 16', 6_000, (3, 32, 32), np.uint8),
+}
+WAYS = ("1 rank", "2 ranks", "0 workers", "2 workers")
+TRAIN = """
+[run]
+name = "training"
+folder = "{folder}/training"
+measure = 0
+
+[data]
+file = "training.h5"
+inputs = "x"
+targets = "y"
+
+[network]
+{network}
+
+[[phase]]
+kind = "train"
+name = "net"
+epochs = 1
+batch_size = 64
+"""
+PREDICT = """
+[run]
+name = "predictions"
+folder = "{folder}/predictions"
+threads = 1
+
+[[phase]]
+kind = "predict"
+name = "use"
+network = "{folder}/training/networks/net.h5"
+file = "samples.h5"
+"""
+
+
+class Run(NamedTuple):
+    """Seconds of the phase, and of the whole process."""
+
+    phase: float
+    whole: float
+
+
+def make(folder: Path, case: Case) -> None:
+    """The files of a case, and a trained network."""
+    for name, count in (("training", TRAINING), ("samples", case.count)):
+        generator = np.random.default_rng(count)
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            inputs = file.create_dataset("x", (count, *case.shape), case.dtype, chunks=(64, *case.shape))
+            for start in range(0, count, 10_000):
+                shape = (min(10_000, count - start), *case.shape)
+                drawn = generator.integers(0, 256, shape) if case.dtype is np.uint8 else generator.normal(size=shape)
+                inputs[start : start + shape[0]] = drawn
+            file["y"] = generator.integers(0, 10, count)
+    for name, text in (("train", TRAIN), ("predict", PREDICT)):
+        (folder / f"{name}.toml").write_text(text.format(folder=folder, network=case.network))
+    called([*launcher(1), sys.executable, "-m", "app", "run", str(folder / "train.toml")])
+
+
+def called(command: list[str]) -> str:
+    """What a command printed; ends the benchmark with its words when it fails."""
+    environ = os.environ | {"PYTHONPATH": str(TREE), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environ, cwd=TREE)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def play(folder: Path, way: str, count: int) -> Run:
+    """One run of a way."""
+    number = int(way.split()[0])
+    begun = time.monotonic()
+    if way.endswith("workers"):
+        files = [folder / "training" / "networks" / "net.h5", folder / "samples.h5", folder / "peer.h5"]
+        said = called([sys.executable, "-m", "benchmarks.ranks.predict_peer", *map(str, files), str(number)])
+        return Run(json.loads(said.splitlines()[-1])["seconds"], time.monotonic() - begun)
+    called([*launcher(number), sys.executable, "-m", "app", "run", str(folder / "predict.toml"), "--fresh"])
+    whole = time.monotonic() - begun
+    with h5py.File(folder / "predictions" / "run.h5") as file:
+        return Run(count / float(file["phases/use/samples_per_s"][()]), whole)
+
+
+def compare(folder: Path, case: Case) -> None:
+    """Whether all ways give the same."""
+    play(folder, "0 workers", case.count)
+    with h5py.File(folder / "peer.h5") as peer:
+        labels, probabilities = peer["labels"][:], peer["probabilities"][:]
+    for way in ("1 rank", "2 ranks"):
+        play(folder, way, case.count)
+        with h5py.File(folder / "predictions" / "predictions" / "use.h5") as ours:
+            differing = int((ours["labels"][:] != labels).sum())
+            largest = float(np.abs(ours["probabilities"][:] - probabilities).max())
+            in_order = np.array_equal(ours["sample"][:], np.arange(case.count))
+        if differing or largest > 1e-5 or not in_order:
+            raise SystemExit(
+                f"{way}: {differing} other labels, probabilities differ by {largest}, in order: {in_order}"
+            )
+
+
+def measure(name: str, folder: Path, rounds: int) -> dict[str, Ratio]:
+    """All ways in turns, with a table."""
+    case = CASES[name]
+    make(folder, case)
+    compare(folder, case)
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    for number in range(rounds):
+        for way in rotated(WAYS, number):
+            runs[way].append(play(folder, way, case.count))
+    phases = {way: [run.phase for run in found] for way, found in runs.items()}
+    peer = min(("0 workers", "2 workers"), key=lambda way: statistics.median(phases[way]))
+    print(f"\n{name}: {case.count:,} samples of {case.shape} {np.dtype(case.dtype)}, {rounds} rounds")
+    print(f"  {'':12} {'samples/s':>10} {'quartiles':>17} {'whole process, s':>17}")
+    for way, found in runs.items():
+        rates = [case.count / run.phase for run in found]
+        low, middle, high = statistics.quantiles(rates, n=4, method="inclusive") if rounds > 1 else rates * 3
+        whole = statistics.median(run.whole for run in found)
+        print(f"  {way:12} {middle:10,.0f} {low:8,.0f}-{high:8,.0f} {whole:17.2f}")
+    ratios = {
+        f"{name}: 2 ranks": ratio(phases["2 ranks"], phases["1 rank"], "1 rank"),
+        f"{name}: DataLoader": ratio(phases["1 rank"], phases[peer], f"DataLoader, {peer}"),
+    }
+    for title, one in ratios.items():
+        goal = GOALS[title.partition(": ")[2]]
+        faster = f"x{1 / one.median:.2f} (x{1 / one.upper:.2f}-{1 / one.lower:.2f})"
+        print(f"  {title.partition(': ')[2]:12} {faster} of {one.peer}, goal x{goal}", flush=True)
+    return ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--folder", type=Path, help="where files are written; default a temporary folder")
+    args = parser.parse_args()
+    ratios: dict[str, Ratio] = {}
+    for name in args.cases:
+        with tempfile.TemporaryDirectory(prefix="phalanx-bench-", dir=args.folder) as folder:
+            ratios |= measure(name, Path(folder), args.rounds)
+    print()
+    print(last_line("predict", ratios, {"rounds": args.rounds, "threads": 1}))
+
+
+if __name__ == "__main__":
+    main()
