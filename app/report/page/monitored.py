@@ -42,8 +42,8 @@ def figures(phase: Table) -> list[tuple[str, str]]:
     for name in _LATENCIES:
         value = number(latency, name)
         if value is not None:
-            percent = "longest" if name == "max" else f"{name.removeprefix('p')} % of batches take less than"
-            made.append((f"ms, {percent}", f"{value:.3g}"))
+            percent = "longest" if name == "max" else f"at most, {name.removeprefix('p')} % of batches"
+            made.append((f"ms {percent}", f"{value:.3g}"))
     mean = number(table(watched, "confidence"), "mean")
     if mean is not None:
         made.append(("mean confidence", f"{mean:.1%}"))

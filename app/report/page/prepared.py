@@ -12,7 +12,7 @@ from app.report.page.canvas import shortened
 from app.report.page.leaves import Table, number, scalars, tables, words
 
 # In the order in which records go through a preprocess phase.
-_COUNTS = ("files", "records", "windows", "bad", "left_out", "filtered", "duplicates", "repeated", "samples")
+_COUNTS = ("records", "bad", "filtered", "repeated", "samples")
 _ROWS = 30
 _OPEN = 8  # rows of a table that is shown at once
 _COLUMNS = 8
@@ -22,9 +22,7 @@ _DEEPEST = 4
 
 def body(phase: Table) -> str:
     """Counts as tiles, all other numbers and texts, and tables with columns."""
-    counts = [
-        (name.replace("_", " "), f"{value:,.0f}") for name in _COUNTS if (value := number(phase, name)) is not None
-    ]
+    counts = [(name, f"{value:,.0f}") for name in _COUNTS if (value := number(phase, name)) is not None]
     return html.tiles(counts) + _others(phase, (*_COUNTS, "kind")) + "".join(_tables(phase, ()))
 
 

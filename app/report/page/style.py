@@ -94,6 +94,10 @@ footer { padding-bottom: 2.5rem; }
   figure, tr, dl.tiles div { break-inside: avoid; }
   figure img { min-width: 0 !important; }
   .pictures { grid-template-columns: repeat(2, 1fr); }
+  .pictures:has(> figure:only-child) { display: block; }
+  .scroll { overflow: visible; }
+  table { font-size: .74rem; }
+  th, th.n, td.n { white-space: normal; padding-right: .4rem; }
   pre { max-height: none; white-space: pre-wrap; }
   * { print-color-adjust: exact; }
 }

@@ -78,9 +78,10 @@ def phases() -> dict[str, Any]:
     rounds = {"operations": np.array([50.0, 20.0]), "dense_operations": np.array([100.0, 100.0])}
     return {
         "events": {
-            "kind": "preprocess", "records": 20_000, "bad": 12, "duplicates": 3, "samples": 19_985,
-            "bad_records": {"file": ["a.csv", HOSTILE], "record": np.array([3, 7]), "why": ["not finite", "cut short"]},
-            "constants": {"size": {"mean": np.array([1.5]), "std": np.array([0.25])}},
+            "kind": "preprocess", "records": 20_000, "bad": 12, "filtered": 0, "repeated": 3, "samples": 19_985,
+            "files": {"name": ["a.csv", "b.npz"], "records": np.array([12_000, 8000]), "bad": np.array([12, 0])},
+            "parts": {"train": 15_000, "validation": 2000, "test": 2985},
+            "bad_records": {"file": ["a.csv", HOSTILE], "row": np.array([3, 7]), "why": ["not finite", "cut short"]},
         },
         "teacher": {"kind": "train", **fit(6), "appraisal": {"quality": "accuracy", "after": APPRAISAL._asdict()}},
         "thin": {

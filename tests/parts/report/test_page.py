@@ -95,8 +95,8 @@ def test_the_numbers_that_matter_are_in_tiles(read):
     tiles = dict(zip(read.texts["dt"], read.texts["dd"], strict=True))
     assert tiles["phases done"] == "7 of 8"
     assert tiles["best test accuracy, teacher"] == "0.7500"
-    assert (tiles["records"], tiles["bad"], tiles["duplicates"]) == ("20,000", "12", "3")
-    assert (tiles["samples/s"], tiles["ms, 99 % of batches take less than"]) == ("12,345", "7.5")
+    assert (tiles["records"], tiles["bad"], tiles["repeated"]) == ("20,000", "12", "3")
+    assert (tiles["samples/s"], tiles["ms at most, 99 % of batches"]) == ("12,345", "7.5")
     assert (tiles["mean confidence"], tiles["inputs drifted"]) == ("87.5%", "1 of 3")
 
 
@@ -108,6 +108,11 @@ def test_the_table_of_phases_says_state_and_time(everything):
     assert found["teacher"][4] == "01:10"
     assert found["test"][4] == "&lt; 1 s"
     assert found["later"][2:] == ["not begun", "-", "-", "-"]
+
+
+def test_what_became_of_the_records(read):
+    assert "train 15,000 · validation 2,000 · test 2,985" in read.texts["td"]
+    assert {"a.csv", "12,000", "b.npz", "8,000", "cut short"} <= set(read.texts["td"])
 
 
 def test_the_exported_files_stand_beside_their_network(everything):
