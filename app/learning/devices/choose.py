@@ -128,6 +128,8 @@ def choose_device(wanted: Wanted, seat: Seat) -> Device:
     if trouble:
         notes += (f"[run] compile = true, but torch cannot compile for {device.type} here: {trouble}. Layers run as"
                   " they are.",)  # fmt: skip
+    if device.type == "xla":
+        notes += ("dropout on xla is drawn by the device's own generator: it is not the same on other grids.",)
     if wanted.cuda_graphs and device.type != "cuda":
         notes += (f"[run] cuda_graphs = true, but {device.type} has none: nothing is recorded.",)
     return Device(device, reason, computes + (", compiled" if wanted.compile and not trouble else ""), notes)
