@@ -103,6 +103,7 @@ def table_of(
         ragged[row.number - 1] = f"has {row.actual_columns} fields, expected {row.expected_columns}"
         return "skip"
 
+    pa.enable_signal_handlers(False)  # a signal may ask the run to stop soon; Arrow would break off with an error
     table = pyarrow.csv.read_csv(
         pa.BufferReader(text),
         read_options=pyarrow.csv.ReadOptions(
