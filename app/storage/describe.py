@@ -155,11 +155,28 @@ def _state_facts(file: Any) -> dict[str, str]:
     }
 
 
+def _prediction_facts(file: Any) -> dict[str, str]:
+    found, count = _datasets(file), file["sample"].shape[0]
+    classes = [_shown(one) for place, one in found if place == "class_names"]  # a group where they are not known
+    facts = {"samples": f"{count:,}", "network": _shown(file["network"]), "classes": "".join(classes)}
+    columns = [place for place, one in found if one.shape and one.shape[0] == count and "/" not in place]
+    facts["columns"] = ", ".join(columns)
+    return facts | _small_values(file.get("metrics", {}), "metrics") | _drift_facts(file)
+
+
+def _drift_facts(file: Any) -> dict[str, str]:
+    """Of what the predictions' inputs and outputs were compared with, how much has drifted."""
+    found = {side: table["drifted"] for side, table in file.get("monitor/drift", {}).items()}
+    words = ", ".join(f"{int(one[()].sum())} of {one.size} {side}" for side, one in found.items())
+    return {"drifted": words} if words else {}
+
+
 _KINDS = {
     "network": _network_facts,
     "checkpoint": _checkpoint_facts,
     "run": _run_facts,
     "quantum-state": _state_facts,
+    "predictions": _prediction_facts,
 }
 
 
