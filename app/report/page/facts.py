@@ -44,7 +44,7 @@ class Facts:
     @property
     def inputs(self) -> dict[str, Table]:
         """The input of each phase."""
-        listed = self.given.get("phase")
+        listed = table(self.given).get("phase")
         entries = listed if isinstance(listed, list) else []
         return {text(entry, "name"): entry for entry in entries if isinstance(entry, Mapping) and text(entry, "name")}
 

@@ -87,7 +87,9 @@ def _head(facts: Facts, found: list[told.Entry]) -> str:
     begun, ended = (found[0].when, found[-1].when) if found else ("", "")
     ran = facts.ran_on
     grid = [f"{ran[key]} {key if ran[key] != 1 else key[:-1]}" for key in ("ranks", "stages", "threads") if key in ran]
-    versions = [f"{name} {version}" for name, version in facts.code.items() if "." in version]  # others are checksums
+    versions = [
+        f"{name} {version}" for name, version in facts.code.items() if "." in str(version)
+    ]  # others are checksums
     lines = [
         f"{begun} to {ended[11:] if ended[:10] == begun[:10] else ended}" if begun else "",
         " · ".join(f"{part} a rank" if "thread" in part else part for part in grid),
@@ -128,8 +130,9 @@ def _figures(facts: Facts, log: list[told.Entry]) -> list[tuple[str, str]]:
 def _phases(facts: Facts, spent: Mapping[str, float]) -> str:
     rows = []
     for name in facts.phases:
-        found = facts.done.get(name, {})
-        results = [f"{key.replace('_', ' ')} {_told(value)}" for key, value in found.items() if key not in _NOT_RESULTS]
+        found = table(facts.done, name)
+        values = {key: value for key in found if key not in _NOT_RESULTS and (value := number(found, key)) is not None}
+        results = [f"{key.replace('_', ' ')} {_told(value)}" for key, value in values.items()]
         speed = number(found, "samples_per_s")
         rows.append(
             [
