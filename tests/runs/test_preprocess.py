@@ -73,7 +73,7 @@ def audit(event, arguments):
         if path.match(PLACE["file"]):
             SEEN[0] += 1
             if SEEN[0] == PLACE["count"]:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), getattr(signal, PLACE["signal"]))
 
 
 if PLACE and PLACE["rank"] == RANK:
@@ -180,22 +180,24 @@ def test_the_same_on_any_number_of_ranks(whole, raw, tmp_path, ranks):
     assert content(tmp_path / "job" / "run") == content(whole)
 
 
-def test_killed_and_gone_on(whole, raw, tmp_path):
+def test_stopped_and_killed_and_gone_on(whole, raw, tmp_path):
     file = write(tmp_path / "job", raw)
     run = tmp_path / "job" / "run"
     environ = {"PYTHONPATH": str(tmp_path)}
     (tmp_path / "sitecustomize.py").write_text(KILLER)
+    begun = {"event": "os.rename", "file": "piece-*", "rank": 0}
     places = [
-        (ALONE, {"event": "os.rename", "file": "piece-*", "count": 3, "rank": 0}),
-        (2, {"event": "os.rename", "file": "part-00000.h5", "count": 1, "rank": 0}),
-        (ALONE, {"event": "os.rename", "file": "made.h5", "count": 1, "rank": 0}),
-        (ALONE, {"event": "os.remove", "file": "piece-*", "count": 2, "rank": 0}),
+        (ALONE, 75, begun | {"count": 2, "signal": "SIGTERM"}),
+        (ALONE, -9, begun | {"count": 1}),
+        (2, 137, begun | {"file": "part-00000.h5", "count": 1}),
+        (ALONE, -9, begun | {"file": "made.h5", "count": 1}),
+        (ALONE, -9, begun | {"event": "os.remove", "count": 2}),
     ]
     pieces: dict[Path, int] = {}
-    for ranks, place in places:
-        (tmp_path / "kill.json").write_text(json.dumps(place))
+    for ranks, code, place in places:
+        (tmp_path / "kill.json").write_text(json.dumps({"signal": "SIGKILL"} | place))
         with Job(file, ranks, options=["--until", "made"], environ=environ) as job:
-            assert job.wait().code != 0, place
+            assert job.wait().code == code, job.text()
         kept = {path: path.stat().st_mtime_ns for path in (run / "work" / "made").glob("piece-??????")}
         assert kept
         assert place["event"] == "os.remove" or pieces.items() <= kept.items()  # none is made twice

@@ -67,10 +67,8 @@ def _begin(context: Context, phase: Preprocess) -> Work:
 
     pieces = context.world.bcast(apart(context, look))
     work = context.together(lambda: work_of(context, phase, pieces))
-    files = len(dict.fromkeys(work.titles))
-    context.log.info(
-        f"{phase.name}: {files:,} file{'s' if files != 1 else ''} in {len(pieces):,} piece{'s' if len(pieces) != 1 else ''}"
-    )
+    files, many = len(dict.fromkeys(work.titles)), "s" if len(pieces) != 1 else ""
+    context.log.info(f"{phase.name}: {files:,} file{'s' if files != 1 else ''} in {len(pieces):,} piece{many}")
     return work
 
 

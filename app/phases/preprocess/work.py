@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,25 +107,22 @@ def in_turn(work: Work, title: str, total: int, act: Callable[[int], int], saved
     saved: in words what is kept then. Collective over: world. Raises Stopped, and what `act` raises on any rank.
     """
     context = work.context
-    ranks, every_s = context.world.size, context.plan.input.run.log_seconds
-    rounds = -(-total // ranks)
+    own = deque(range(context.world.rank, total, context.world.size))
+    rounds, every_s = len(own), context.plan.input.run.log_seconds
     with Progress(context.log, title, steps=rounds, every_s=every_s) as progress:
 
-        def act_on(some: Iterator[int]) -> None:
-            for turn in some:
-                number = turn * ranks + context.world.rank
-                context.watchdog.place(work.phase.name, 0, turn)
-                count = act(number) if number < total else 0
-                progress.update(0, turn, count * ranks)
-
-        turn, stride = 0, 1
-        while turn < rounds:
+        def act_for_a_while() -> None:
             begun = time.monotonic()
-            end = min(rounds, turn + stride)
-            apart(context, lambda a=turn, b=end: act_on(iter(range(a, b))))  # type: ignore[misc]
-            each_s = max((time.monotonic() - begun) / (end - turn), 1e-4)
-            turn, stride = end, context.world.bcast(max(1, int(TOGETHER_S / each_s)))
-            if turn < rounds and context.stopping.agreed(context.everyone):
+            while own and time.monotonic() - begun < TOGETHER_S and not context.stopping.asked():
+                turn = rounds - len(own)
+                context.watchdog.place(work.phase.name, 0, turn)
+                progress.update(0, turn, act(own.popleft()) * context.world.size)
+
+        while True:
+            apart(context, act_for_a_while)
+            if not any(context.world.allgather(bool(own))):
+                return
+            if context.stopping.agreed(context.everyone):
                 raise context.stopping.stopped(saved)
 
 
