@@ -1,6 +1,6 @@
 """Which device a rank gets, and what is said of it; drivers and plug-ins are put in place by the tests."""
 
-import importlib
+import importlib.util
 import os
 import sys
 from collections import Counter
@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from app import doctor
 from app.errors import MachineError
 from app.learning.devices import choose, examine, kernels, kinds, precision
 from app.learning.devices.choose import Seat, Wanted, choose_device
@@ -299,6 +300,18 @@ def test_doctor_of_a_host_whose_gpu_torch_does_not_see(monkeypatch):
     monkeypatch.setattr(kinds, "seems_there", lambda: True)
     (line,) = [one for one in examine.examine() if one.subject == "accelerators"]
     assert "install the torch built for it" in line.advice
+
+
+def test_doctor_lists_where_exported_networks_can_run(monkeypatch):
+    runtime = SimpleNamespace(__version__="1.24", get_available_providers=lambda: ["AProvider", "CPUProvider"])
+    monkeypatch.setattr(doctor, "import_module", lambda name: runtime)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert doctor._runtime().text == "1.24: AProvider, CPUProvider"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = doctor._runtime()
+    assert "not installed" in found.text
+    assert "pip install onnxruntime" in found.advice
+    assert not found.serious
 
 
 def steps_of(kernel, parameters, count, **options):
