@@ -13,7 +13,7 @@ from app.data.batches import Batch, Microbatch
 from app.data.signature import Signature
 from app.data.source import Source
 from app.data.statistics import Statistics
-from app.errors import DataError
+from app.errors import DataError, PhalanxError
 from app.inputfile.phases import Evaluate, Predict
 from app.learning.pipeline import Pipeline
 from app.networks.sparse import running_sparse
@@ -53,10 +53,14 @@ class Share(NamedTuple):
 
 
 class Forward(Protocol):
-    """Plays a network. share: of this rank. outputs: shape of what it gives for a sample."""
+    """Plays a network. share: of this rank. outputs: shape of what it gives for a sample.
+
+    problem: what was wrong with an input; it is kept there, as other stages wait for what comes of it.
+    """
 
     share: Share
     outputs: tuple[int, ...]
+    problem: PhalanxError | None
 
     def __call__(self, group: Sequence[Microbatch]) -> Iterator[Passed]:
         """Of each microbatch, in order, on a rank that gives outputs. Collective over: pipeline."""
@@ -139,6 +143,7 @@ class _WithTorch:
         self._pipeline, self._transform, self._source = pipeline, signature.transform, source
         self._vocabulary, self._keeps, self._first = found.vocabulary, keeps, pipeline.arrangement.stage == 0
         self.share, self.outputs = share, outputs
+        self.problem: PhalanxError | None = None
         self._uses_up = self._transform.keeps(source.dtype) and self._transform.statistics is not None
 
     def __call__(self, group: Sequence[Microbatch]) -> Iterator[Passed]:
@@ -166,24 +171,25 @@ class _WithTorch:
             return one._replace(inputs=None, targets=unread)
         rows = one.inputs.numpy()
         if self._vocabulary:
-            self._check_tokens(rows, one)
+            rows = self._known_tokens(rows, one)
         inputs = self._transform.inputs_(rows)
         if self._pipeline.device.type == "cuda":
             inputs = inputs.pin_memory()
         return one._replace(inputs=inputs, targets=unread)
 
-    def _check_tokens(self, rows: np.ndarray, one: Microbatch) -> None:
-        flat = rows.reshape(len(rows), -1)
-        wrong = ((flat < 0) | (flat >= self._vocabulary)).any(1)
-        if wrong.any():
-            assert one.samples is not None  # they come with the inputs
-            at = int(np.argmax(wrong))
-            file, row = self._source.where(int(one.samples[at]))
-            token = flat[at][(flat[at] < 0) | (flat[at] >= self._vocabulary)][0]
-            raise DataError(
-                f"{file}: sample {row} of '{self._source.inputs_name}' has the token {token}, but the network knows"
-                f" those from 0 to {self._vocabulary - 1}."
-            )
+    def _known_tokens(self, rows: np.ndarray, one: Microbatch) -> np.ndarray:
+        """The rows; where a token is unknown, which is noted, with others in its place."""
+        wrong = (rows < 0) | (rows >= self._vocabulary)
+        if not wrong.any():
+            return rows
+        assert one.samples is not None  # they come with the inputs
+        at = int(np.argmax(wrong.reshape(len(rows), -1).any(1)))
+        file, row = self._source.where(int(one.samples[at]))
+        self.problem = self.problem or DataError(
+            f"{file}: sample {row} of '{self._source.inputs_name}' has the token {rows[at][wrong[at]][0]}, but the"
+            f" network knows those from 0 to {self._vocabulary - 1}."
+        )
+        return np.where(wrong, 0, rows)
 
 
 class _WithOnnx:
@@ -191,6 +197,7 @@ class _WithOnnx:
 
     def __init__(self, onnx: "OnnxNetwork", share: Share, outputs: tuple[int, ...]) -> None:
         self._onnx, self.share, self.outputs = onnx, share, outputs
+        self.problem: PhalanxError | None = None
 
     def __call__(self, group: Sequence[Microbatch]) -> Iterator[Passed]:
         for one in group:

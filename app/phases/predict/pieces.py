@@ -65,7 +65,7 @@ def cut(
     wanted = min(PIECE_NUMBERS // max(1, outputs), PIECE_BYTES // source.input_bytes, -(-count // PIECES))
     wanted = max(wanted, -(-count // MOST_PIECES))
     both = math.lcm(microbatch, plan.blocks.most_rows)
-    unit = both if both <= 2 * max(wanted, microbatch) else microbatch  # then no chunk is read for two pieces
+    unit = both if both <= wanted else microbatch  # then no chunk is read for two pieces
     epoch = order.epoch_order(plan.blocks, split, part, members_before(plan.blocks, split, part), 0, 0, False)
     return Pieces(epoch, count, unit * max(1, -(-wanted // unit)), microbatch), plan
 

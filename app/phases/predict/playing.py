@@ -157,6 +157,7 @@ class _Player:
         for group in self._microbatches.groups(number, self._forward.share.group):
             with self._context.timers("compute"):
                 for outputs, rows, seconds in self._forward(group):
+                    self._problem = self._problem or self._forward.problem
                     if collector is not None and self._problem is None:
                         collector.add(outputs, rows, seconds)
         if collector is not None and self._problem is None:
@@ -186,5 +187,6 @@ class _Player:
 
     def raise_problem(self) -> None:
         """What was found wrong since the last agreement."""
-        if self._problem is not None:
-            raise self._problem
+        problem = self._problem or self._forward.problem
+        if problem is not None:
+            raise problem
