@@ -7,6 +7,9 @@ from typing import Any
 FREE = (
     "run.folder",
     "run.device",
+    "run.compile",
+    "run.cuda_graphs",
+    "run.memory_format",
     "run.threads",
     "run.watchdog",
     "run.log_seconds",
