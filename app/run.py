@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import app
 from app.errors import Drifted, Held, MachineError, PhalanxError, Stopped
 from app.inputfile import Input
-from app.inputfile.phases import Predict
+from app.inputfile.phases import Export, Predict
 from app.inputfile.read import read_text
 from app.inputfile.resolved import resolved_dict, resolved_text
 from app.job import Job, Options, read_job, version
@@ -133,7 +133,7 @@ def _run(options: Options, world: Any, end: _End, requests: Any) -> None:
     text = world.bcast(world.together(lambda: read_text(options.file) if world.rank == 0 else ""))
     job = world.together(lambda: read_job(options, world.size, text, runs=True))
     folder = RunFolder(Path(folder_of(job.given)).absolute())
-    world.together(lambda: _prepare_folder(folder, options.fresh, end) if world.rank == 0 else None)
+    world.together(lambda: _prepare_folder(folder, job.given, options.fresh, end) if world.rank == 0 else None)
     end.word.known(folder.outcome)
     log = Log(folder.log, rank=world.rank, console=True, verbose=options.verbose)
     run_id = world.bcast(job.progress.run_id if job.progress else uuid.uuid4().hex)
@@ -200,13 +200,13 @@ def _collect_again() -> None:
     gc.enable()
 
 
-def _prepare_folder(folder: RunFolder, fresh: bool, end: _End) -> None:
+def _prepare_folder(folder: RunFolder, given: Input, fresh: bool, end: _End) -> None:
     """Rank 0 takes the folder. Raises ArtifactError: another run is at work there."""
     folder.create()
     end.lock.take(folder.lock, to_stderr)
     end.word.begin(folder.outcome)
     if fresh:
-        folder.clear()
+        folder.clear(phase.name for phase in given.phase if isinstance(phase, Export))
         folder.create()
     here = slurm.job(os.environ)
     if folder.stop.exists() and not (here and here.restarts):

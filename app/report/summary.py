@@ -34,10 +34,15 @@ def summary_table(rows: Sequence[SummaryRow]) -> list[str]:
 
 
 def _cells(row: SummaryRow) -> list[str]:
-    shown = [f"{name} {value:.4g}" for name, value in list(row.metrics.items())[:_METRICS_SHOWN]]
+    shown = [f"{name} {_shown(value)}" for name, value in list(row.metrics.items())[:_METRICS_SHOWN]]
     time = "-" if row.seconds is None else duration(row.seconds)
     rate = "-" if row.samples_per_s is None else number(row.samples_per_s)
     return [escaped(row.phase), escaped(row.kind), escaped(row.state), time, rate, ", ".join(shown) or "-"]
+
+
+def _shown(value: float) -> str:
+    """Counts in full, measures in four digits."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -65,8 +65,9 @@ def delete(folder: Path, numbers: Sequence[int]) -> None:
     for number in numbers:
         with contextlib.suppress(OSError):  # one that stays is written over, or is of another key
             piece_path(folder, number).unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    for empty in (folder, folder.parent):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
 
 
 @contextlib.contextmanager

@@ -185,7 +185,8 @@ class RunFolder:
         yield from (path for path in sorted(self.traces.glob("*.json")) if _begins(path, _TRACE))
         yield from (path for path in sorted(self.report.glob("*.png")) if _begins(path, _PICTURE))
         yield from (path for path in [self.page] if _begins(path, _PAGE))
-        candidates = [path for path in sorted(self.exports.glob("*")) if path.name.split(".")[0] in exported]
+        starts = tuple(f"{name}." for name in exported)
+        candidates = [path for path in sorted(self.exports.glob("*")) if path.name.startswith(starts)]
         yield from (path for path in [*candidates, *sorted(self.watchdog.glob("*"))] if path.is_file())
 
     def _remaining(self) -> Iterator[Path]:

@@ -33,5 +33,10 @@ def test_only_the_first_metrics_are_shown():
     assert line.endswith("m0 0, m1 1, m2 2, m3 3")
 
 
+def test_counts_are_shown_in_full():
+    (line,) = summary_table([SummaryRow("a", "train", "done", 1.0, 1.0, {"records": 1234567.0, "loss": 0.123456})])[2:]
+    assert line.endswith("records 1,234,567, loss 0.1235")
+
+
 def test_durations():
     assert [duration(seconds) for seconds in (0.04, 59.9, 59.99, 61)] == ["0.0 s", "59.9 s", "01:00", "01:01"]
