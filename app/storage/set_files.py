@@ -7,6 +7,7 @@ hold whole chunks alone, so that joining copies chunks as they are, compressed o
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -90,7 +91,7 @@ def write_part(
                 dataset[...] = values
         file.attrs.update({"creator": CREATOR, "kind": "dataset-part", "part": number, **attributes})
 
-    whole_file(path, fill, sum(values.nbytes for values in columns.values()))
+    small_file(path, fill)
 
 
 def part_attribute(path: Path, name: str) -> str | None:
@@ -174,8 +175,21 @@ def list_bad(file: h5py.File, files: Sequence[str], rows: Sequence[int], reasons
         group.create_dataset(name, data=[text.replace("\0", " ") for text in texts], dtype=h5py.string_dtype())
 
 
-def whole_file(path: Path, fill: Callable[[h5py.File], None], size: int = 0) -> None:
-    """An HDF5 file that is written whole or not at all. size: its bytes, about, for the message that the disk is full.
+def small_file(path: Path, fill: Callable[[h5py.File], None]) -> None:
+    """An HDF5 file that is made in memory and then written whole or not at all. Collective over: none.
+
+    Raises MachineError.
+    """
+    atomic_write.make_folder(path.parent)
+    with h5py.File(path, "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        image = file.id.get_file_image()
+    atomic_write.replace(path, [image])
+
+
+def whole_file(path: Path, fill: Callable[[h5py.File], None], size: int) -> None:
+    """An HDF5 file of any size that is written whole or not at all. size: its bytes, about.
 
     Collective over: none. Raises MachineError.
     """
@@ -183,9 +197,24 @@ def whole_file(path: Path, fill: Callable[[h5py.File], None], size: int = 0) -> 
     temporary = temporary_name(path)
     atomic_write.clean_leftovers(path.parent, path.name)
     with written(path, temporary, size):
+        _reserve(temporary, size)
         with h5py.File(temporary, "w") as file:
             fill(file)
         _put_in_place(temporary, path)
+
+
+def _reserve(temporary: Path, size: int) -> None:
+    """Learn of a full disk now: HDF5 can neither write nor close a file when it meets one. Raises OSError."""
+    atomic_write.make_empty(temporary)
+    if size and hasattr(os, "posix_fallocate"):
+        descriptor = os.open(temporary, os.O_WRONLY)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # not every file system can
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def temporary_name(path: Path) -> Path:

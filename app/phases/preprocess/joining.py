@@ -24,6 +24,7 @@ from app.storage.set_files import (
     list_bad,
     open_together,
     parallel_hdf5,
+    small_file,
     temporary_name,
     whole_file,
     written,
@@ -107,7 +108,10 @@ def _join_alone(work: Work, stored: Stored, what: Said) -> None:
                 join_chunks(file, stored.layout, stored.files, lambda n: progress.update(0, n, stored.layout.rows))
         _say(file, what)
 
-    whole_file(work.target, fill, sum(file.stat().st_size for file in stored.files))
+    if work.phase.join == "virtual":
+        small_file(work.target, fill)
+    else:
+        whole_file(work.target, fill, sum(file.stat().st_size for file in stored.files))
 
 
 def _join_together(work: Work, stored: Stored, what: Said) -> None:

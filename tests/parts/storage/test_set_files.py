@@ -8,7 +8,16 @@ import pytest
 
 from app.storage import set_files
 from app.storage.rows import open_rows
-from app.storage.set_files import COMPRESSIONS, clear_set, describe, join_chunks, join_virtual, layout, whole_file
+from app.storage.set_files import (
+    COMPRESSIONS,
+    clear_set,
+    describe,
+    join_chunks,
+    join_virtual,
+    layout,
+    small_file,
+    whole_file,
+)
 from app.storage.set_pieces import Piece, piece_is_good, write_piece
 
 SAMPLES = 1000
@@ -49,7 +58,10 @@ def test_joined(tmp_path, columns, compression, join):
             join_virtual(file, found, files)
 
     target = tmp_path / "set.h5"
-    whole_file(target, fill)
+    if join == "file":
+        whole_file(target, fill, 1 << 16)
+    else:
+        small_file(target, fill)
     if join == "file":
         set_files.clear_parts(files)
     for name in ("x", "deep/label"):
@@ -71,7 +83,7 @@ def test_constants_of_any_size(tmp_path, columns):
         join_virtual(file, found, files)
         describe(file, {"steps": [{"kind": "select"}]}, {"x": {"mean": large, "std": small, "steps": [1]}})
 
-    whole_file(tmp_path / "set.h5", fill)
+    small_file(tmp_path / "set.h5", fill)
     with h5py.File(tmp_path / "set.h5") as file:
         place = file["x"].attrs["mean"].removeprefix("in the dataset ")
         assert np.array_equal(file[place][:], large)
@@ -81,7 +93,7 @@ def test_constants_of_any_size(tmp_path, columns):
 
 def test_only_our_own_sets_are_deleted(tmp_path, columns):
     found, files = parts_of(tmp_path, columns, "none")
-    whole_file(tmp_path / "set.h5", lambda file: file.attrs.update({"creator": "phalanx", "kind": "dataset"}))
+    small_file(tmp_path / "set.h5", lambda file: file.attrs.update({"creator": "phalanx", "kind": "dataset"}))
     (tmp_path / "set" / "mine.txt").write_text("a note")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = [1, 2]
