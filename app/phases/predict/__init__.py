@@ -4,7 +4,9 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from app.data.features import input_features
 from app.data.signature import Signature
+from app.errors import ArtifactError
 from app.inputfile.phases import Predict
 from app.phases.context import Context
 from app.phases.context.teachers import said_of
@@ -93,12 +95,26 @@ def _reference(context: Context, plan: PhasePlan, found: Found, signature: Signa
     else:
         tree = found.onnx.reference if found.onnx else None
         reference = None if tree is None else Reference.from_tree(tree)
+        context.together(lambda: _refuse_other_reference(found, signature, reference))
     if reference is None:
         context.log.warn(
             f"{phase.name}: what {found.source} was trained on is not known, so that drift cannot be looked for. What"
             " to try: an ONNX file of an export phase, or the network of a phase of this run."
         )
     return reference
+
+
+def _refuse_other_reference(found: Found, signature: Signature, reference: "Reference | None") -> None:
+    """A stranger may have written anything. Raises ArtifactError."""
+    if reference is None:
+        return
+    numbers = input_features(signature.stored_shape, signature.transform, 1).size
+    said, values = reference.inputs.features.size, reference.outputs.get("value")
+    if said != numbers or (values is not None and values.features.size != signature.outputs):
+        raise ArtifactError(
+            f"{found.path}: what it says of its training data is of samples of {said} numbers, but it takes {numbers},"
+            " or of other outputs; it was changed after Phalanx wrote it."
+        )
 
 
 def _announce(context: Context, work: Work, found: Found, missing: int) -> None:
