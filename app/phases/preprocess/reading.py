@@ -92,8 +92,9 @@ def _windowed(
         parts.append(replace(more, rows=more.rows + count + seen))
         seen, following = seen + records, following + 1
     joined = _joined(parts)
-    earlier = [other for other in range(number) if work.pieces[other].file == work.pieces[number].file]
-    if not known.ends or not earlier:
+    file = work.pieces[number].file
+    earlier = [other for other in range(number) if work.pieces[other].file == file] if known.ends else []
+    if not earlier:
         return windows(step, joined, count)
     before_it = [known.ends[other] for other in earlier]
     return windows(step, joined, count, before_it[-1], carried(before_it))
