@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 CASES = {
     "lenet": Case('kind = "lenet"', 50_000, (3, 32, 32), np.uint8),
-    "mlp": Case('kind = "mlp"\nwidths = [256, 128]', 400_000, (64,), np.float32),
+    "mlp": Case('kind = "mlp"\nwidths = [256, 128]', 200_000, (64,), np.float32),
     "resnet": Case('kind = "resnet"\ndepth = 8\nwidth = 16', 6_000, (3, 32, 32), np.uint8),
 }
 WAYS = ("1 rank", "2 ranks", "0 workers", "2 workers")
