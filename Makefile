@@ -7,7 +7,7 @@ PYTHON ?= python3
 MPI ?= $(shell cat $(VENV)/.mpi 2>/dev/null || echo pypi)
 RANKS ?= 2
 INPUT ?= inputs/digits.toml
-BENCHMARKS ?= data_parallel pipeline reading startup checkpoints compress distill sparse quantum quantum_layer
+BENCHMARKS ?= data_parallel pipeline reading startup checkpoints predict compress distill sparse quantum quantum_layer
 
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.packages-$(MPI)
