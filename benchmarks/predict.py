@@ -1,5 +1,8 @@
 """Samples a second of the predict phase: on 2 ranks beside 1, and on 1 beside torch's DataLoader, all of one thread.
 
+Beside that thread a rank reads and writes with others. On a machine of two cores one rank alone has a core for them
+that two ranks have not: so there is also one rank with one core, as batch systems bind it.
+
 The peer is what most programs do (benchmarks/ranks/predict_peer.py): a map-style dataset with one h5py read a sample,
 batches of 256, the same network; with no worker processes and with two, which have cores of their own where there are
 any. Everything is a process of its own, and they take turns in an order that rotates; labels and probabilities are
@@ -28,7 +31,7 @@ from benchmarks.startup import launcher
 
 TREE = Path(__file__).parents[1]
 TRAINING = 2000  # samples of the file that the networks are trained on, for an epoch
-GOALS = {"2 ranks": 1.9, "DataLoader": 1.5}
+GOALS = {"2 ranks": 1.9, "2 ranks, a core each": 1.9, "DataLoader": 1.5}
 
 
 class Case(NamedTuple):
@@ -45,7 +48,7 @@ CASES = {
     "mlp": Case('kind = "mlp"\nwidths = [256, 128]', 200_000, (64,), np.float32),
     "resnet": Case('kind = "resnet"\ndepth = 8\nwidth = 16', 6_000, (3, 32, 32), np.uint8),
 }
-WAYS = ("1 rank", "2 ranks", "0 workers", "2 workers")
+WAYS = ("1 rank", "1 core", "2 ranks", "0 workers", "2 workers")
 TRAIN = """
 [run]
 name = "training"
@@ -120,7 +123,8 @@ def play(folder: Path, way: str, count: int) -> Run:
         files = [folder / "training" / "networks" / "net.h5", folder / "samples.h5", folder / "peer.h5"]
         said = called([sys.executable, "-m", "benchmarks.ranks.predict_peer", *map(str, files), str(number)])
         return Run(json.loads(said.splitlines()[-1])["seconds"], time.monotonic() - begun)
-    called([*launcher(number), sys.executable, "-m", "app", "run", str(folder / "predict.toml"), "--fresh"])
+    bound = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if way == "1 core" else []
+    called([*bound, *launcher(number), sys.executable, "-m", "app", "run", str(folder / "predict.toml"), "--fresh"])
     whole = time.monotonic() - begun
     with h5py.File(folder / "predictions" / "run.h5") as file:
         return Run(count / float(file["phases/use/samples_per_s"][()]), whole)
@@ -163,12 +167,13 @@ def measure(name: str, folder: Path, rounds: int) -> dict[str, Ratio]:
         print(f"  {way:12} {middle:10,.0f} {low:8,.0f}-{high:8,.0f} {whole:17.2f}")
     ratios = {
         f"{name}: 2 ranks": ratio(phases["2 ranks"], phases["1 rank"], "1 rank"),
+        f"{name}: 2 ranks, a core each": ratio(phases["2 ranks"], phases["1 core"], "1 rank with 1 core"),
         f"{name}: DataLoader": ratio(phases["1 rank"], phases[peer], f"DataLoader, {peer}"),
     }
     for title, one in ratios.items():
         goal = GOALS[title.partition(": ")[2]]
         faster = f"x{1 / one.median:.2f} (x{1 / one.upper:.2f}-{1 / one.lower:.2f})"
-        print(f"  {title.partition(': ')[2]:12} {faster} of {one.peer}, goal x{goal}", flush=True)
+        print(f"  {title.partition(': ')[2]:20} {faster} of {one.peer}, goal x{goal}", flush=True)
     return ratios
 
 
