@@ -1,7 +1,7 @@
 """What a network takes and gives, as it travels with a network's file and with exported ones."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,10 +71,6 @@ class Signature:
         if tree["statistics"] is not None:
             tree["statistics"] = {name: _array(value) for name, value in tree["statistics"].items()}
         return cls.from_tree(tree)
-
-    def with_statistics(self, statistics: Statistics | None) -> "Signature":
-        """The same with other constants."""
-        return replace(self, transform=replace(self.transform, statistics=statistics))
 
 
 def _listed(value: Any) -> Any:

@@ -12,6 +12,7 @@ from app.data.source import Source
 from app.data.split import AnySplit
 from app.data.statistics import Statistics
 from app.data.transform import Transform
+from app.errors import PhalanxError
 from app.parallel.group import Group
 from app.parallel.watchdog import Watchdog
 from app.parallel.world import World
@@ -103,6 +104,25 @@ class Context:
     def together(self, action: Callable[[], T]) -> T:
         """Every rank does it; a mistake that any rank finds is raised on all. Collective over: world."""
         return self.world.together(action, lambda: self.watchdog.operation("agreement"))
+
+    def apart(self, action: Callable[[], T]) -> T:
+        """As `together`, however long it takes each rank: who is done sleeps and leaves its core to the others.
+
+        Collective over: world.
+        """
+        error, value = None, None
+        try:
+            value = action()
+        except PhalanxError as problem:
+            error = problem
+        self.everyone.barrier_asleep()
+
+        def again() -> T:
+            if error is not None:
+                raise error
+            return value  # type: ignore[return-value]
+
+        return self.together(again)
 
     def alone(self, action: Callable[[], object]) -> None:
         """Rank 0 does it while the others wait; its mistake is raised on all. Collective over: world."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import app
-from app.errors import InputError, PhalanxError
+from app.errors import InputError
 from app.inference.comparing import Answer
 from app.inference.deployed import answer_of
 from app.inference.onnx_network import CPU, REFERENCE, SIGNATURE, open_onnx
@@ -167,13 +167,5 @@ def _asleep(context: Context, action: Callable[[], T]) -> T:
 
     Collective over: world.
     """
-    error: PhalanxError | None = None
-    value = None
-    if context.speaks:
-        try:
-            value = action()
-        except PhalanxError as problem:
-            error = problem
-    context.everyone.barrier_asleep()
-    context.world.agree(error)
-    return context.world.bcast(value)
+    found = context.apart(lambda: action() if context.speaks else None)
+    return context.world.bcast(found)

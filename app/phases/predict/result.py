@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from app.errors import PhalanxError
 from app.phases.context import Context
 from app.phases.predict.collecting import Totals
 from app.phases.predict.networks import Found
@@ -25,19 +24,7 @@ def join(context: Context, work: Work, found: Found, played: Played, begun: floa
 
     Collective over: world. Raises ArtifactError, MachineError on all ranks.
     """
-    result, problem = None, None
-    if context.speaks:
-        try:
-            result = _joined(context, work, found, played, begun)
-        except PhalanxError as error:
-            problem = error
-    context.everyone.barrier_asleep()
-
-    def told() -> None:
-        if problem is not None:
-            raise problem
-
-    context.together(told)
+    result = context.apart(lambda: _joined(context, work, found, played, begun) if context.speaks else None)
     known: Result = context.world.bcast(result)
     return known
 

@@ -16,7 +16,7 @@ from app.data.preparing.order import (
     repeated,
 )
 from app.data.split import Split
-from app.phases.preprocess.work import Work, apart
+from app.phases.preprocess.work import Work
 from app.storage.set_pieces import Piece, write_piece
 
 COMPARED = 1 << 21  # hashes that a rank compares at once, about 100 MB
@@ -65,7 +65,7 @@ def divide(work: Work, samples: int) -> Division:
             bins = bins_of(found.key) if work.phase.shuffle else np.full(len(found.at), number)
             np.add.at(counts, (found.part, bins), 1)
 
-    apart(work.context, count)
+    work.context.apart(count)
     work.context.everyone.sum_(counts)
     return Division(cut, counts, left_out)
 
@@ -100,7 +100,7 @@ def _cut(work: Work, total: int) -> Cut:
                 piece = work.store[number]
                 found[:] += counted(piece.take("lot" if "lot" in piece else "key", at), prefix, bits)
 
-        apart(work.context, add)
+        work.context.apart(add)
         work.context.everyone.sum_(found)
         return found
 
@@ -118,7 +118,7 @@ def _repeated(work: Work, samples: int) -> np.ndarray:
     all_buckets = buckets(samples, COMPARED, ranks)
     for turn in range(0, len(all_buckets), ranks):
         bucket = all_buckets[turn + rank] if turn + rank < len(all_buckets) else None
-        later = apart(work.context, lambda one=bucket: _later(work, one))  # type: ignore[misc]
+        later = work.context.apart(lambda one=bucket: _later(work, one))  # type: ignore[misc]
         for share in work.context.world.allgather(later):
             for number, at in share.items():
                 if number in own:
@@ -134,7 +134,7 @@ def _repeated(work: Work, samples: int) -> np.ndarray:
             else:
                 path.unlink(missing_ok=True)
 
-    apart(work.context, note)
+    work.context.apart(note)
     work.context.everyone.sum_(found)
     return found
 

@@ -10,7 +10,7 @@ from app.data.preparing.scaling import described
 from app.phases.preprocess.dividing import Division
 from app.phases.preprocess.measuring import Scaling
 from app.phases.preprocess.storing import Stored
-from app.phases.preprocess.work import Work, apart
+from app.phases.preprocess.work import Work
 from app.report.progress import Progress
 from app.storage.set_files import (
     CREATOR,
@@ -91,7 +91,7 @@ def join(work: Work, stored: Stored, what: Said) -> None:
     if phase.join == "file" and parallel_hdf5() and phase.compression == "none" and context.world.size > 1:
         _join_together(work, stored, what)
     else:
-        apart(context, lambda: _join_alone(work, stored, what) if context.speaks else None)
+        context.apart(lambda: _join_alone(work, stored, what) if context.speaks else None)
     if phase.join == "file":
         context.alone(lambda: clear_parts(stored.files))
 

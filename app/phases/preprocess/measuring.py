@@ -11,7 +11,7 @@ from app.errors import DataError
 from app.inputfile.preparing import SCALING, MinMax, Standardise
 from app.phases.preprocess.dividing import Division, members
 from app.phases.preprocess.pieces import OWN
-from app.phases.preprocess.work import Work, apart
+from app.phases.preprocess.work import Work
 
 
 class Scaling(NamedTuple):
@@ -35,7 +35,7 @@ def scaling_of(work: Work, columns: Sequence[Column], division: Division) -> dic
     ranks, rank = work.context.world.size, work.context.world.rank
     for first in range(0, len(work.pieces), ranks):
         number = first + rank
-        own = apart(work.context, lambda one=number: _of_piece(work, one, steps, division))  # type: ignore[misc]
+        own = work.context.apart(lambda one=number: _of_piece(work, one, steps, division))  # type: ignore[misc]
         for share in work.context.world.allgather(own):  # in the order of the pieces
             found = {name: merged(found[name], share[name]) if name in share else found[name] for name in found}
     return {name: Scaling(step, constants(found[name])) for name, step in steps.items()}

@@ -17,7 +17,7 @@ from app.phases.preprocess.measuring import scaling_of
 from app.phases.preprocess.pieces import Facts, columns_seen, facts_of, make_pieces
 from app.phases.preprocess.reading import find_out
 from app.phases.preprocess.storing import store_parts
-from app.phases.preprocess.work import Work, apart, work_of
+from app.phases.preprocess.work import Work, work_of
 from app.plan.plan import PhasePlan
 from app.report.log import escaped
 from app.report.timers import Timers
@@ -65,7 +65,7 @@ def _begin(context: Context, phase: Preprocess) -> Work:
     def look() -> list[raw.Piece]:
         return raw.pieces(raw_files(phase, context.input_folder), size) if context.speaks else []
 
-    pieces = context.world.bcast(apart(context, look))
+    pieces = context.world.bcast(context.apart(look))
     work = context.together(lambda: work_of(context, phase, pieces))
     files, many = len(dict.fromkeys(work.titles)), "s" if len(pieces) != 1 else ""
     context.log.info(f"{phase.name}: {files:,} file{'s' if files != 1 else ''} in {len(pieces):,} piece{many}")
@@ -80,7 +80,7 @@ def _make(work: Work, timers: Timers) -> dict[str, int]:
         known = find_out(work)
         make_pieces(work, known)
         facts = facts_of(work)
-    bad = apart(context, lambda: _bad_records(work, facts) if context.speaks else [])
+    bad = context.apart(lambda: _bad_records(work, facts) if context.speaks else [])
     context.alone(lambda: _refuse(work, facts, bad))
     seen = columns_seen(work)
     columns = context.together(lambda: agreed(seen))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import app
-from app.errors import DataError, PhalanxError
+from app.errors import DataError
 from app.inputfile.preparing import SCALING, Preprocess, Step
 from app.phases.context import Context
 from app.report.progress import Progress
@@ -80,26 +80,6 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([app.__version__, *parts], default=str).encode()).hexdigest()
 
 
-def apart(context: Context, action: Callable[[], T]) -> T:
-    """Every rank does its share, however long each takes; a mistake of any is raised on all. Collective over: world.
-
-    Who is done leaves its core to the others.
-    """
-    error, value = None, None
-    try:
-        value = action()
-    except PhalanxError as problem:
-        error = problem
-    context.everyone.barrier_asleep()
-
-    def again() -> T:
-        if error is not None:
-            raise error
-        return value  # type: ignore[return-value]
-
-    return context.together(again)
-
-
 def in_turn(work: Work, title: str, total: int, act: Callable[[int], int], saved: str) -> None:
     """Numbers 0 to total - 1, each on one rank, `act` says of how many records it was. Ranks look together from time
     to time whether the run is to stop.
@@ -119,7 +99,7 @@ def in_turn(work: Work, title: str, total: int, act: Callable[[int], int], saved
                 progress.update(0, turn, act(own.popleft()) * context.world.size)
 
         while True:
-            apart(context, act_for_a_while)
+            context.apart(act_for_a_while)
             if not any(context.world.allgather(bool(own))):
                 return
             if context.stopping.agreed(context.everyone):
