@@ -20,5 +20,5 @@ fi
 # your own, such as PHALANX_LAUNCH="srun --mpi=cray_shasta".
 export PHALANX_LAUNCH=${PHALANX_LAUNCH:-auto}
 
-# 5. How often a job may be requeued. One that makes no progress fails before.
+# 5. How often a job may be requeued. One that makes no progress in two lives in a row fails before.
 export PHALANX_RESTARTS=${PHALANX_RESTARTS:-50}

@@ -20,7 +20,7 @@ run_input() {
     trap 'stop USR1' USR1
     trap 'stop TERM' TERM
     before=$(env -u PHALANX_LIFE "${status[@]}") || return
-    say "start $((life + 1)) on ${SLURM_JOB_NODELIST:-?}: $1 is ${before% *}"
+    say "start $((life + 1)) on ${SLURM_JOB_NODELIST:-?}: $1 is ${before% *} at ${before#* }"
     export PHALANX_LIFE=$job.$life.$RANDOM # so that no last word of an earlier life counts
     launch || code=$?
     trap '' USR1 TERM
@@ -109,7 +109,7 @@ stop() {
 
 # The application's last word decides; a launcher may return 0 after it has lost a node.
 decide() { # BEFORE AFTER CODE
-    local state=${2% *} failed=$3
+    local state=${2% *} failed=$3 earlier
     [ "$failed" -ne 0 ] || failed=1
     case $state in
         done)
@@ -124,15 +124,25 @@ decide() { # BEFORE AFTER CODE
     say "$state, code $3"
     ended_by_slurm && return 75
     if [ "$life" -gt 0 ] && [ "${1#* }" = "${2#* }" ]; then
-        say "no progress in this life and a restart before it: not requeued. Where nothing else is wrong, more time" \
-            "or checkpoints more often (checkpoint_steps) would help"
-        return 1
+        earlier=$(place_before)
+        if [ "${earlier:-${1#* }}" = "${1#* }" ]; then
+            say "no progress in this life and the one before it: not requeued. Where nothing else is wrong, more time" \
+                "or checkpoints more often (checkpoint_steps) would help"
+            return 1
+        fi
+        say "no progress in this life, but in the one before it"
     fi
     if [ "$life" -ge "${PHALANX_RESTARTS:-50}" ]; then
         say "requeued $life times, PHALANX_RESTARTS allows no more. The same sbatch goes on"
         return 1
     fi
     requeue
+}
+
+# The place where the life before this one began, as it said itself in this job's output; nothing where that is no file.
+place_before() {
+    local output=/proc/$$/fd/1
+    [ -f "$output" ] && grep -a " $job: start $life on " "$output" | tail -n 1 | sed 's/.* at //'
 }
 
 # A cancelled job has left the state RUNNING, and scontrol requeue would bring it back to life. So has one that Slurm

@@ -11,6 +11,11 @@ SHORT = 40
 STUCK = """SEEN["all"] = SEEN.get("all", 0) + 1
             time.sleep(300 if SEEN["all"] == 21 and "SLURM_RESTART_COUNT" not in os.environ else self.sleep_s)"""
 
+CRASH = """
+if os.environ.get("SLURM_RESTART_COUNT") == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 @pytest.fixture(scope="module")
 def limited(pmix, tmp_path_factory):
@@ -33,7 +38,21 @@ def test_no_progress_fails_after_one_requeue(pmix, limited, overdue, tmp_path):
     assert job.end() == "FAILED"
     assert job.code() == 1
     assert job.restarts() == 1
-    assert "no progress in this life and a restart before it: not requeued" in job.text()
+    assert "no progress in this life and the one before it: not requeued" in job.text()
+
+
+def test_one_life_without_progress_is_not_the_end(pmix, limited, overdue, tmp_path, straight):
+    """Of a job that has made some: MPI itself may crash once, before the application says a word."""
+    file = jobs.write(tmp_path, steps=SHORT)
+    own = file.with_name("own.py")
+    own.write_text(own.read_text() + CRASH)
+    job = jobs.submit(pmix, file)
+    job.until("net epoch 2/")
+    job.signal("USR1")
+    text = job.completed()
+    assert job.restarts() == 2, text
+    assert "no progress in this life, but in the one before it" in text
+    jobs.assert_same(file, straight(SHORT))
 
 
 def test_no_more_requeues_than_allowed(two_hosts, limited, overdue, tmp_path):
