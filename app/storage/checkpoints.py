@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -74,8 +75,6 @@ class Checkpoints:
         stored: Tree = {"phase": phase, "epoch": epoch, "step": step}
         if parts > 1:
             stored |= {"part": part, "parts": parts}
-        else:
-            atomic_write.clean_leftovers(self.folder)
         whole = stored | {"state": tree}
         self._last = artifact_file.write(path, whole, kind=KIND, provenance=provenance, like=self._last)
         if parts == 1:
@@ -146,11 +145,12 @@ class Checkpoints:
         """Oldest first."""
         sets: dict[tuple[int, int, int], dict[int, Path]] = {}
         try:
-            for path in sorted(self.folder.iterdir()):
-                match = _NAME.match(path.name)
-                if match and not path.is_dir():
-                    epoch, step, part, parts = (int(digits or 1) for digits in match.groups())
-                    sets.setdefault((epoch, step, parts), {})[part] = path
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    match = _NAME.match(entry.name)
+                    if match and not entry.is_dir():
+                        epoch, step, part, parts = (int(digits or 1) for digits in match.groups())
+                        sets.setdefault((epoch, step, parts), {})[part] = self.folder / entry.name
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:

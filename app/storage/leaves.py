@@ -151,11 +151,13 @@ def _stored_dtype(dtype: torch.dtype) -> tuple[np.dtype, str | None]:
 
 def _values(tensor: torch.Tensor) -> np.ndarray:
     """A tensor's values as a contiguous array; the tensor's own memory where that can be."""
+    dtype, name = _stored_dtype(tensor.dtype)
+    if name is None:
+        return np.asarray(tensor.numpy(force=True), order="C")
     import torch
 
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    dtype, name = _stored_dtype(plain.dtype)
-    return plain.numpy() if name is None else plain.view(torch.from_numpy(np.empty(0, dtype)).dtype).numpy()
+    same_size = torch.from_numpy(np.empty(0, dtype)).dtype
+    return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().view(same_size).numpy()
 
 
 def _refuse_unusual(tensor: torch.Tensor) -> None:

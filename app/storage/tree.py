@@ -16,6 +16,7 @@ A key becomes a link name with `/`, `%`, NUL and lone surrogates written as % an
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -60,7 +61,9 @@ class Extent(NamedTuple):
 
 def items_of(tree: Tree) -> list[Item]:
     """What is to be stored of a tree. Raises TypeError with the place of a value that has no exact form in HDF5."""
-    return list(_items(tree, (), 0))
+    items: list[Item] = []
+    _add_items(items, tree, (), 0)
+    return items
 
 
 def lay_out(group: Any, items: Sequence[Item]) -> list[Extent]:
@@ -124,46 +127,51 @@ def shown(place: Place) -> str:
     return "/".join(place) or "the tree"
 
 
+@functools.lru_cache(1 << 16)  # the names of a checkpoint are those of the one before
+def _link_name(key: str) -> bytes:
+    return escape(key).encode()
+
+
 def _escaped(match: re.Match[str]) -> str:
     return f"%{ord(match[0]):04X}"
 
 
-def _items(tree: Tree, place: Place, depth: int) -> Iterator[Item]:
+def _add_items(items: list[Item], tree: Tree, place: Place, depth: int) -> None:
     if depth > DEEPEST:
         raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
     for key, value in tree.items():
         if not isinstance(key, str):
             raise TypeError(f"{shown(place)}: the key {key!r} is a {type(key).__name__}, expected a str")
-        yield from _items_of_value(value, escape(key).encode(), (*place, key), depth)
+        _add_value(items, value, _link_name(key), (*place, key), depth)
 
 
-def _items_of_value(value: Value, name: bytes, place: Place, depth: int) -> Iterator[Item]:
+def _add_value(items: list[Item], value: Value, name: bytes, place: Place, depth: int) -> None:
     if isinstance(value, dict):
-        yield Item("dict", name, place)
-        yield from _items(value, place, depth + 1)
-        yield Item("end", b"", place)
+        items.append(Item("dict", name, place))
+        _add_items(items, value, place, depth + 1)
+        items.append(Item("end", b"", place))
     elif isinstance(value, list):
-        yield from _items_of_list(value, name, place, depth)
+        _add_list(items, value, name, place, depth)
     elif value is None:
-        yield Item("none", name, place)
+        items.append(Item("none", name, place))
     else:
         try:
-            yield Item("leaf", name, place, encoded(value))
+            items.append(Item("leaf", name, place, encoded(value)))
         except TypeError as error:
             raise TypeError(f"{shown(place)}: {error}") from None
 
 
-def _items_of_list(value: list[Value], name: bytes, place: Place, depth: int) -> Iterator[Item]:
+def _add_list(items: list[Item], value: list[Value], name: bytes, place: Place, depth: int) -> None:
     column = encoded_list(value)
     if column is not None:
-        yield Item("leaf", name, place, column)
+        items.append(Item("leaf", name, place, column))
         return
-    yield Item("list", name, place)
+    items.append(Item("list", name, place))
     if depth > DEEPEST:
         raise TypeError(f"{shown(place)}: more than {DEEPEST} levels")
     for number, item in enumerate(value):
-        yield from _items_of_value(item, str(number).encode(), (*place, str(number)), depth + 1)
-    yield Item("end", b"", place)
+        _add_value(items, item, str(number).encode(), (*place, str(number)), depth + 1)
+    items.append(Item("end", b"", place))
 
 
 class _Writer:
