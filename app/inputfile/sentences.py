@@ -40,7 +40,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, 1, 0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {', '.join(known)}." if known else "."
+    return f"; known: {', '.join(known) or 'none'}."
 
 
 def sentences(error: ValidationError, raw: dict[str, Any], file: str) -> list[str]:

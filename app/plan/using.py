@@ -1,11 +1,11 @@
 """Which earlier phases a phase needs beside those whose networks it takes, and what is wrong with how it names them."""
 
-import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.inputfile.models import Input
 from app.inputfile.phases import AnyPhase, Evaluate, Export, Predict, Preprocess, Trains
+from app.inputfile.sentences import nearest
 from app.plan.grid import Grid
 from app.plan.quantum import needs as parameters_of
 
@@ -51,7 +51,7 @@ def data_problems(given: Input) -> list[str]:
     known = [phase.name for phase in given.phase if isinstance(phase, Preprocess)]
     if wanted not in known:
         reason = "that phase makes no set" if wanted in names else "no phase has that name"
-        return [f"[data] phase = {wanted!r}: {reason}{_near(wanted, known)}"]
+        return [f"[data] phase = {wanted!r}: {reason}{nearest(wanted, known)}"]
     early = [phase.name for phase in given.phase[: names.index(wanted)] if uses_data(phase)]
     if early:
         return [f"[data] phase = {wanted!r}: it comes after {early[0]!r}, which reads its set; put it before."]
@@ -87,7 +87,7 @@ def used(phase: Export | Predict, given: Input, networks: Sequence[str], before:
         elif wanted != export and isinstance(found, Export) and not found.int8:
             problems.append(f"network = {wanted!r}: the phase {export!r} quantises nothing; give it int8 = true.")
         return Used(wanted, (), (export,), tuple(problems))
-    reason = _near(wanted, [*networks, *exports])
+    reason = nearest(wanted, [*networks, *exports])
     return Used("", (), (), (*problems, f"network = {wanted!r}: no earlier phase of that name makes one{reason}"))
 
 
@@ -99,7 +99,7 @@ def _set_problems(phase: Export | Predict, given: Input, before: Sequence[AnyPha
     known = [one.name for one in before if isinstance(one, Preprocess)]
     if phase.data in known:
         return []
-    return [f"data = {phase.data!r}: no earlier preprocess phase has that name{_near(phase.data, known)}"]
+    return [f"data = {phase.data!r}: no earlier preprocess phase has that name{nearest(phase.data, known)}"]
 
 
 def played(phase: AnyPhase, networks: Sequence[str]) -> Trains | Evaluate | None:
@@ -116,8 +116,3 @@ def replica_notes(phase: AnyPhase, networks: Sequence[str], grid: Grid) -> list[
     if isinstance(phase, Predict) and grid.stages > 1 and not networks and not (phase.network or "").endswith(".h5"):
         return [f"an ONNX file is not cut into stages: each of the {grid.ranks} ranks holds all of it."]
     return []
-
-
-def _near(wanted: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(wanted, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."
