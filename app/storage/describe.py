@@ -173,6 +173,7 @@ def _drift_facts(file: Any) -> dict[str, str]:
 
 _KINDS = {
     "network": _network_facts,
+    "export": _network_facts,
     "checkpoint": _checkpoint_facts,
     "run": _run_facts,
     "quantum-state": _state_facts,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from app.plan.circuits.qasm.reader import read_qasm
+from app.storage.describe import describe
 from tests.launch import ALONE, completed
 from tests.runs import made, outcome
 
@@ -146,6 +147,8 @@ def test_weights_are_those_of_the_network(folder):
         assert file.attrs["kind"] == "export"
         assert file["signature/class_names"].asstr()[:].tolist() == NAMES
         assert file["metrics/network/accuracy"][()] == outcome.metrics(folder)["accuracy"]
+    count = sum(array.size for array in outcome.weights(folder).values())
+    assert any(f" {count:,} numbers in " in line for line in describe(folder / "exports/out.h5"))
 
 
 def test_the_circuit_is_written(folder):
