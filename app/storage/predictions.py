@@ -1,57 +1,84 @@
 """Predictions: pieces that ranks write while they predict, and the one file that is made of them at the end.
 
-In a piece `/rows` are the columns, a row for each of some samples in the order of their numbers, `/key` says what they
-depend on, and `/sums` is what was counted on the way. In the file the columns lie at the root: `sample` (n,) int64, the
-number of each sample in what was read, ascending, and beside it what the network says of it.
+A piece is a plain file (storage.set_pieces): a column a column, a row for each of some samples in the order of their
+numbers; behind them the arrays of what was counted on the way. Its fingerprint is the key of what it depends on, and
+its facts hold a checksum of all values. In the file the columns lie at the root: `sample` (n,) int64, the number of
+each sample in what was read, ascending, and beside it what the network says of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from app.errors import ArtifactError, MachineError
-from app.storage import artifact_file, atomic_write
+from app.storage import artifact_file, atomic_write, set_pieces
 from app.storage.artifact_file import Provenance
-from app.storage.image import Image
 from app.storage.tree import Tree, merged
 
-KIND, PIECE = "predictions", "predictions-piece"
+KIND = "predictions"
 SAMPLE = "sample"
+COUNTED = "\0"  # begins the names of arrays that are no columns
+_PREFIX = "piece-"
+_AGAIN = "What to try: delete it."
+
+
+class StoredPiece(NamedTuple):
+    """What is in a piece: its key, the rows (m, ...) of each column, and what was counted."""
+
+    key: str
+    rows: dict[str, np.ndarray]
+    sums: Tree
 
 
 def piece_path(folder: Path, number: int) -> Path:
     """The file of a piece."""
-    return folder / f"{number:09d}.h5"
+    return folder / f"{_PREFIX}{number:09d}"
 
 
-def write_piece(
-    path: Path, key: str, rows: Mapping[str, np.ndarray], sums: Tree, provenance: Provenance, like: Image | None = None
-) -> Image:
-    """Rows (m, ...) of each column; like: as in artifact_file.write. Collective over: none. Raises MachineError."""
-    tree: Tree = {"key": key, "rows": dict(rows), "sums": sums}
-    return artifact_file.write(path, tree, kind=PIECE, provenance=provenance, like=like)
+def write_piece(path: Path, key: str, rows: Mapping[str, np.ndarray], sums: Tree) -> None:
+    """Rows (m, ...) of each column; sums: arrays (n, ...), numbers and tables of such.
+
+    Collective over: none. Raises MachineError.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in rows.items()}
+    counted = _without_arrays(sums, arrays)
+    facts = {"columns": list(rows), "sums": counted, "sha256": _checksum(arrays.values())}
+    set_pieces.write_piece(path, key, arrays, facts)
+
+
+def read_piece(path: Path) -> StoredPiece:
+    """All of a piece, checked. Collective over: none. Raises ArtifactError: missing, damaged."""
+    try:
+        with set_pieces.Piece(path) as piece:
+            arrays = {name: piece.read(name) for name in piece.names}
+            names, counted, said = (piece.facts[name] for name in ("columns", "sums", "sha256"))
+            if _checksum(arrays.values()) != said:
+                raise ArtifactError(f"{path}: damaged: the checksum of its values differs. {_AGAIN}")
+            return StoredPiece(piece.fingerprint, {name: arrays[name] for name in names}, _with_arrays(counted, arrays))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ArtifactError(f"{path}: is not a piece of predictions: {error!r}. {_AGAIN}") from error
 
 
 def piece_numbers(folder: Path) -> list[int]:
     """Of the files in a folder, whole or not."""
-    return sorted(int(path.stem) for path in folder.glob("[0-9]*.h5") if path.stem.isdigit())
+    names = (path.name.removeprefix(_PREFIX) for path in folder.glob(f"{_PREFIX}[0-9]*"))
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def is_whole(path: Path, key: str, samples: np.ndarray) -> bool:
     """Whether a piece is as it was written, with this key and the rows of these samples. Collective over: none."""
     try:
-        tree = artifact_file.read(path, kind=PIECE, keep=lambda place: place in (("key",), ("rows", SAMPLE))).tree
+        piece = read_piece(path)
     except ArtifactError:
         return False
-    rows = tree.get("rows")
-    found = rows.get(SAMPLE) if isinstance(rows, dict) else None
-    return tree.get("key") == key and isinstance(found, np.ndarray) and np.array_equal(found, samples)
+    return piece.key == key and SAMPLE in piece.rows and np.array_equal(piece.rows[SAMPLE], samples)
 
 
 def begin(folder: Path) -> None:
@@ -83,21 +110,19 @@ def gathered(
         spools: dict[str, _Spool] = {}
         for number in range(pieces):
             path = piece_path(folder, number)
-            tree = artifact_file.read(path, kind=PIECE).tree
-            rows, counted = tree.get("rows"), tree.get("sums")
-            if not isinstance(rows, dict) or not isinstance(counted, dict) or tree.get("key") != key:
-                raise ArtifactError(f"{path}: is not a piece of these predictions. What to try: delete it.")
-            if not np.array_equal(rows.get(SAMPLE), samples_of(number)):  # type: ignore[arg-type]
-                raise ArtifactError(
-                    f"{path}: holds other samples than those of piece {number}. What to try: delete it."
-                )
+            piece = read_piece(path)
+            rows = piece.rows
+            if piece.key != key:
+                raise ArtifactError(f"{path}: is not a piece of these predictions. {_AGAIN}")
+            if SAMPLE not in rows or not np.array_equal(rows[SAMPLE], samples_of(number)):
+                raise ArtifactError(f"{path}: holds other samples than those of piece {number}. {_AGAIN}")
             if not spools:
                 spools |= {name: opened.enter_context(_spool(folder, array)) for name, array in rows.items()}
             if spools.keys() != rows.keys():
-                raise ArtifactError(f"{path}: holds {sorted(rows)}, expected {sorted(spools)}. What to try: delete it.")
+                raise ArtifactError(f"{path}: holds {sorted(rows)}, expected {sorted(spools)}. {_AGAIN}")
             for name, spool in spools.items():
                 spool.add(rows[name], path)
-            add(counted)
+            add(piece.sums)
         yield {name: spool.array() for name, spool in spools.items()}
 
 
@@ -122,9 +147,9 @@ class _Spool:
         self._folder, self._file = folder, file
         self._dtype, self._shape, self._rows = first.dtype, first.shape[1:], 0
 
-    def add(self, rows: Any, path: Path) -> None:
-        if not isinstance(rows, np.ndarray) or (rows.dtype, rows.shape[1:]) != (self._dtype, self._shape):
-            raise ArtifactError(f"{path}: its rows are not as those of the other pieces. What to try: delete it.")
+    def add(self, rows: np.ndarray, path: Path) -> None:
+        if (rows.dtype, rows.shape[1:]) != (self._dtype, self._shape):
+            raise ArtifactError(f"{path}: its rows are not as those of the other pieces. {_AGAIN}")
         try:
             atomic_write.write_all(self._file.fileno(), np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
         except OSError as error:
@@ -136,10 +161,38 @@ class _Spool:
 
 
 @contextlib.contextmanager
-def _spool(folder: Path, first: Any) -> Iterator[_Spool]:
+def _spool(folder: Path, first: np.ndarray) -> Iterator[_Spool]:
     try:
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed below
     except OSError as error:
         raise MachineError(atomic_write.explain_folder(error, folder)) from error
     with file:
-        yield _Spool(folder, file, np.asarray(first))
+        yield _Spool(folder, file, first)
+
+
+def _checksum(arrays: Iterable[np.ndarray]) -> str:
+    """Of the values of contiguous arrays, one after the other."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array.nbytes:
+            digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _without_arrays(counted: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """What JSON can say of a tree; its arrays go to the others, and a list of one name stands for each."""
+    if isinstance(counted, np.ndarray):
+        name = f"{COUNTED}{len(arrays)}"
+        arrays[name] = np.ascontiguousarray(counted)
+        return [name]
+    if isinstance(counted, Mapping):
+        return {name: _without_arrays(value, arrays) for name, value in counted.items()}
+    return counted
+
+
+def _with_arrays(counted: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(counted, list):
+        return arrays[counted[0]]
+    if isinstance(counted, Mapping):
+        return {name: _with_arrays(value, arrays) for name, value in counted.items()}
+    return counted

@@ -1,4 +1,4 @@
-"""Unfinished pieces of a set, of no use to anybody else: columns of numbers behind one another in one plain file.
+"""Unfinished pieces of a set or of predictions, of no use to anybody else: columns of numbers in one plain file.
 
     two lines of text, "PHALANX" and "piece FORMAT LENGTH CRC32", and JSON of LENGTH bytes: fingerprint, facts, columns
     (name, type, shape, place)
@@ -90,6 +90,11 @@ class Piece:
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns, in the order in which they were given."""
+        return tuple(self._columns)
 
     def __len__(self) -> int:
         return next((shape[0] for _, shape, _ in self._columns.values()), 0)

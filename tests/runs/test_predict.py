@@ -201,7 +201,7 @@ def test_killed_and_stopped_and_continued(folder):
         wait_for_pieces(job, work, 2)
         assert job.kill(1)
         assert job.wait().code != 0
-    there = len(list(work.glob("[0-9]*.h5")))
+    there = len(list(work.glob("piece-*")))
     with Job(file, 2, *settings, environ={"SLEEP_S": "0.08"}) as job:
         wait_for_pieces(job, work, there + 1)
         (folder / "slow" / "stop").touch()
@@ -223,7 +223,7 @@ def test_killed_and_stopped_and_continued(folder):
 
 def wait_for_pieces(job: Job, work: Path, count: int) -> None:
     end = time.monotonic() + 60
-    while len(list(work.glob("[0-9]*.h5"))) < count:
+    while len(list(work.glob("piece-*"))) < count:
         assert job.process.poll() is None, job.text()
         assert time.monotonic() < end, job.text()
         time.sleep(0.01)

@@ -21,7 +21,7 @@ from app.storage.tree import Tree
 if TYPE_CHECKING:
     from app.inference.references import Reference
 
-FEW_SUMS = 4096  # of metrics, which are all kept: pieces of one form are written faster
+FEW_SUMS = 4096  # of metrics, which are all kept
 KINDS = {True: ("labels", "probabilities", "logits"), False: ("values",)}  # of outputs, by whether they are classes
 
 

@@ -22,10 +22,9 @@ from app.phases.predict.reading import Microbatches, reading_ahead
 from app.report.progress import Progress
 from app.storage import predictions
 from app.storage.background import Background
-from app.storage.image import Image
 from app.storage.tree import Tree
 
-FORMAT = 1  # of what pieces hold; with another one they are made anew
+FORMAT = 2  # of what pieces hold; with another one they are made anew
 AGREE_S = 2.0  # between two agreements of all ranks, about
 
 
@@ -104,10 +103,15 @@ def play(context: Context, work: Work, forward: Forward, missing: Sequence[int])
                     player.play(own[turn])
                 here = missing[turn * share.replicas : (turn + 1) * share.replicas]
                 said.update(0, turn, sum(len(pieces.positions(number)) for number in here))
-            player.finish()
+            if stop < rounds:
+                player.check()
+            else:
+                player.finish()
             together = _agreed(context, player, stop - done)
             done = stop
             if together == 0 and done < rounds:
+                player.finish()
+                context.together(player.raise_problem)
                 raise context.stopping.stopped(f"{done} of {rounds} rounds of pieces are predicted and kept")
             together = max(1, together)
     return Played(sum(len(pieces.positions(number)) for number in missing), time.monotonic() - begun)
@@ -130,9 +134,7 @@ class _Player:
 
     def __init__(self, context: Context, work: Work, forward: Forward, microbatches: Microbatches) -> None:
         self._context, self._work, self._forward, self._microbatches = context, work, forward, microbatches
-        self._provenance = context.provenance_of(work.asked.phase.name)
         self._writer = Background()
-        self._image: Image | None = None  # of the piece before, which makes the next quicker to write
         self._alone = forward.share.replicas == context.world.size  # no stage waits for another
         self._problem: PhalanxError | None = None
         self.seconds = 0.0
@@ -165,15 +167,16 @@ class _Player:
 
     def _store(self, number: int, rows: Mapping[str, np.ndarray], sums: Tree) -> None:
         self._writer.wait()
-        self._writer.start(partial(self._write, predictions.piece_path(self._work.folder, number), rows, sums))
+        path = predictions.piece_path(self._work.folder, number)
+        self._writer.start(partial(predictions.write_piece, path, self._work.key, rows, sums))
 
-    def _write(self, path: Path, rows: Mapping[str, np.ndarray], sums: Tree) -> None:
-        key, before = self._work.key, self._image
-        self._image = predictions.write_piece(path, key, rows, sums, self._provenance, before)
+    def check(self) -> None:
+        """Learn whether what was written last has failed already; no wait."""
+        self._kept(self._writer.check)
 
     def finish(self) -> None:
         """All pieces played are on the disk."""
-        self._kept(lambda: self._writer.wait())
+        self._kept(self._writer.wait)
 
     def close(self) -> None:
         """Wait for what is being written, and end the thread that does it."""

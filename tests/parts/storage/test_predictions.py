@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.errors import ArtifactError
-from app.storage import predictions
+from app.storage import predictions, set_pieces
 from app.storage.artifact_file import Provenance
 
 PROVENANCE = Provenance("phalanx", "0", "", "run", "use")
@@ -32,10 +32,8 @@ def folder(tmp_path):
     """Three whole pieces."""
     path = tmp_path / "work" / "use"
     predictions.begin(path)
-    image = None
     for number in range(len(SIZES)):
-        file = predictions.piece_path(path, number)
-        image = predictions.write_piece(file, "key", rows(number), {"n": number}, PROVENANCE, image)
+        predictions.write_piece(predictions.piece_path(path, number), "key", rows(number), {"n": number})
     return path
 
 
@@ -59,7 +57,7 @@ def test_a_file_of_all_pieces_in_order(folder, tmp_path):
 
 def test_a_piece_that_is_missing(folder):
     predictions.piece_path(folder, 1).unlink()
-    with pytest.raises(ArtifactError, match="000000001.h5: no such file"), gathered(folder):
+    with pytest.raises(ArtifactError, match="piece-000000001: cannot be opened: No such file"), gathered(folder):
         pass
 
 
@@ -71,6 +69,36 @@ def test_pieces_that_are_not_those_of_these_predictions(folder):
         pass
 
 
+def test_what_was_counted_comes_back_to_the_last_bit(tmp_path):
+    sums = {
+        "metrics": {"loss": 0.1 + 0.2, "places": np.array([], np.int64), "sums": np.arange(6.0).reshape(2, 3) / 7},
+        "watch": {"outputs value": np.array([1, 2], np.uint8)},
+        "nothing": None,
+    }
+    predictions.write_piece(tmp_path / "piece-000000000", "key", rows(0), sums)
+    found = predictions.read_piece(tmp_path / "piece-000000000")
+    assert found.key == "key"
+    assert list(found.rows) == list(rows(0))
+    assert all(np.array_equal(found.rows[name], array) for name, array in rows(0).items())
+    assert found.sums["metrics"]["loss"] == sums["metrics"]["loss"]
+    assert found.sums["nothing"] is None
+    for table, name in (("metrics", "places"), ("metrics", "sums"), ("watch", "outputs value")):
+        array = found.sums[table][name]
+        assert (array.dtype, array.tolist()) == (sums[table][name].dtype, sums[table][name].tolist())
+
+
+def test_a_damaged_piece_is_not_joined(folder):
+    """A value, or the words of a piece that somebody else has made."""
+    path = predictions.piece_path(folder, 2)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(rows(2)["probabilities"].tobytes(), bytes(rows(2)["probabilities"].nbytes)))
+    with pytest.raises(ArtifactError, match="piece-000000002: damaged: the checksum"), gathered(folder):
+        pass
+    set_pieces.write_piece(path, "key", rows(2), {})
+    with pytest.raises(ArtifactError, match="is not a piece of predictions"), gathered(folder):
+        pass
+
+
 def test_which_pieces_are_whole(folder):
     whole = partial(predictions.is_whole, samples=samples(0))
     path = predictions.piece_path(folder, 0)
@@ -78,7 +106,7 @@ def test_which_pieces_are_whole(folder):
     assert not whole(path, "other")
     assert not predictions.is_whole(path, "key", samples(1))
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1
+    content[content.index(rows(0)["ids/event"].tobytes())] ^= 1
     path.write_bytes(content)
     assert not whole(path, "key")
     path.write_bytes(content[:100])
