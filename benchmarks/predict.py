@@ -11,10 +11,14 @@ phase: from the first sample read to the file written, without start-up; seconds
 The samples are so many that two ranks predict for some seconds, as a first agreement and the joining of pieces are the
 same for any number. A ratio is that of two runs of a round. All cases take some ten minutes.
 
+Two cores that compute at once are seldom twice as fast as one: what the machine itself gives is measured in the same
+rounds, by processes that apply the network to samples in memory (benchmarks/ranks/predict_ceiling.py).
+
     python -m benchmarks.predict [--rounds 5] [--cases lenet mlp] [--folder FOLDER]
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -33,7 +37,7 @@ from benchmarks.startup import launcher
 
 TREE = Path(__file__).parents[1]
 TRAINING = 2000  # samples of the file that the networks are trained on, for an epoch
-GOALS = {"2 ranks": 1.9, "2 ranks, a core each": 1.9, "DataLoader": 1.5}
+GOALS = {"2 ranks": 1.9, "2 ranks, a core each": 1.9, "DataLoader": 1.5, "the machine itself": None}
 
 
 class Case(NamedTuple):
@@ -52,6 +56,7 @@ CASES = {
 }
 WAYS = ("1 rank", "1 core", "2 ranks")
 PEERS = ("0 workers", "2 workers")
+CEILINGS = ("1 computes", "2 compute")  # processes, which read and write nothing
 TRAIN = """
 [run]
 name = "training"
@@ -126,11 +131,33 @@ def play(folder: Path, way: str, count: int) -> Run:
         files = [folder / "training" / "networks" / "net.h5", folder / "samples.h5", folder / "peer.h5"]
         said = called([sys.executable, "-m", "benchmarks.ranks.predict_peer", *map(str, files), str(number)])
         return Run(json.loads(said.splitlines()[-1])["seconds"], time.monotonic() - begun)
+    if way in CEILINGS:
+        return Run(computing(folder, number, count), time.monotonic() - begun)
     bound = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if way == "1 core" else []
     called([*bound, *launcher(number), sys.executable, "-m", "app", "run", str(folder / "predict.toml"), "--fresh"])
     whole = time.monotonic() - begun
     with h5py.File(folder / "predictions" / "run.h5") as file:
         return Run(count / float(file["phases/use/samples_per_s"][()]), whole)
+
+
+def computing(folder: Path, processes: int, count: int) -> float:
+    """Seconds in which so many processes, all at once, apply the network to `count` samples in memory."""
+    files = [str(folder / "training" / "networks" / "net.h5"), str(folder / "samples.h5")]
+    command = [sys.executable, "-m", "benchmarks.ranks.predict_ceiling", *files, str(count // processes)]
+    environ = os.environ | {"PYTHONPATH": str(TREE), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as ended:
+        started = [
+            ended.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environ, cwd=TREE))
+            for _ in range(processes)
+        ]
+        talks = [(one.stdin, one.stdout) for one in started if one.stdin and one.stdout]
+        for _, out in talks:
+            out.readline()  # "ready"
+        for into, _ in talks:
+            into.write("go\n")
+            into.flush()
+        return max(json.loads(out.readline())["seconds"] for _, out in talks)
 
 
 def better_peer(folder: Path, case: Case) -> str:
@@ -161,7 +188,7 @@ def measure(name: str, folder: Path, rounds: int) -> dict[str, Ratio]:
     make(folder, case)
     peer = better_peer(folder, case)
     compare(folder, case)
-    ways = (*WAYS, peer)
+    ways = (*WAYS, peer, *CEILINGS)
     runs: dict[str, list[Run]] = {way: [] for way in ways}
     for number in range(rounds):
         for way in rotated(ways, number):
@@ -177,12 +204,13 @@ def measure(name: str, folder: Path, rounds: int) -> dict[str, Ratio]:
     ratios = {
         f"{name}: 2 ranks": ratio(phases["2 ranks"], phases["1 rank"], "1 rank"),
         f"{name}: 2 ranks, a core each": ratio(phases["2 ranks"], phases["1 core"], "1 rank with 1 core"),
+        f"{name}: the machine itself": ratio(phases["2 compute"], phases["1 computes"], "1 core, computing alone"),
         f"{name}: DataLoader": ratio(phases["1 rank"], phases[peer], f"DataLoader, {peer}"),
     }
     for title, one in ratios.items():
         goal = GOALS[title.partition(": ")[2]]
         faster = f"x{1 / one.median:.2f} (x{1 / one.upper:.2f}-{1 / one.lower:.2f})"
-        print(f"  {title.partition(': ')[2]:20} {faster} of {one.peer}, goal x{goal}", flush=True)
+        print(f"  {title.partition(': ')[2]:20} {faster} of {one.peer}{f', goal x{goal}' if goal else ''}", flush=True)
     return ratios
 
 
