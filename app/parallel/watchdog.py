@@ -134,6 +134,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         late_since: float | None = None
+        asked_again = False
         while not self._end.wait(self._poll_s):
             if not self._late():
                 self._retire(late_since is not None)
@@ -141,11 +142,15 @@ class Watchdog:
                 continue
             waited_s = 0.0 if late_since is None else time.monotonic() - late_since
             if late_since is None:
-                late_since = time.monotonic()
+                late_since, asked_again = time.monotonic(), False
                 self._notes.forget_answers()
             if self._patient():
+                patience_s = max(self._limit_s, SILENCE_S) * (1 + self._before(self._notes.asking()))
+                if waited_s > patience_s / 2 and not asked_again:  # who was stopped after it answered is silent now
+                    asked_again = True
+                    self._notes.forget_answers()
                 states = self._ask()
-                reports = waited_s > max(self._limit_s, SILENCE_S) * (1 + self._before(self._notes.asking()))
+                reports = waited_s > patience_s
             else:
                 states = self._tell()
                 reports = self._my_turn(states, waited_s)

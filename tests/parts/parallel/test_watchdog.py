@@ -126,6 +126,18 @@ def test_a_patient_rank_ends_the_job_when_another_falls_silent(ranks):
     assert any(line.startswith("no answer from rank 1:") for line in first.said)
 
 
+def test_a_rank_that_falls_silent_after_its_answer_is_named_too(tmp_path):
+    folder = tmp_path / "watchdog"
+    first, second = Rank(0, 3, folder), Rank(1, 3, folder)  # the third never answers
+    with first.dog.waiting("end of what others compute", patient=True):
+        assert wait_for((folder / "here-1").exists)
+        second.dog._end.set()
+        assert wait_for(first.aborted.is_set)
+    for rank in (first, second):
+        rank.dog.stop()
+    assert any(line.startswith("no answer from rank 1, 2:") for line in first.said)
+
+
 def test_a_patient_rank_concludes_nothing_from_a_full_disk(ranks, monkeypatch):
     def no_space(path, text):
         path.touch()
