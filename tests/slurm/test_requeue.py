@@ -11,9 +11,15 @@ SHORT = 40
 STUCK = """SEEN["all"] = SEEN.get("all", 0) + 1
             time.sleep(300 if SEEN["all"] == 21 and "SLURM_RESTART_COUNT" not in os.environ else self.sleep_s)"""
 
+# All ranks of the first life that finds a checkpoint.
 CRASH = """
-if os.environ.get("SLURM_RESTART_COUNT") == "1":
-    os.kill(os.getpid(), signal.SIGKILL)
+LIFE = os.environ.get("SLURM_RESTART_COUNT", "0")
+CRASHED = FILE.with_name("crashed")
+if not LOADED and any(FILE.parent.glob("input/checkpoints/net/*.h5")):
+    if not CRASHED.exists():
+        CRASHED.write_text(LIFE)
+    if CRASHED.read_text() == LIFE:
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -50,7 +56,7 @@ def test_one_life_without_progress_is_not_the_end(pmix, limited, overdue, tmp_pa
     job.until("net epoch 2/")
     job.signal("USR1")
     text = job.completed()
-    assert job.restarts() == 2, text
+    assert job.restarts() >= 2, text  # more where MPI did crash
     assert "no progress in this life, but in the one before it" in text
     jobs.assert_same(file, straight(SHORT))
 
