@@ -80,7 +80,8 @@ def _place(folder: RunFolder, progress: RunProgress | None) -> str:
     words = [str(len(progress.done))]
     for name in progress.begun:
         if name not in progress.done:
-            words += [name, *map(str, _newest(folder.checkpoints(name))), str(_files(folder.path / "teachers"))]
+            kept = _files(folder.path / "teachers", "*.h5"), _files(folder.work(name), "piece-*")
+            words += [name, *map(str, (*_newest(folder.checkpoints(name)), *kept))]
     return re.sub(r"\s", "_", "/".join(words))
 
 
@@ -95,8 +96,8 @@ def _newest(checkpoints: Path) -> tuple[int, ...]:
     return max(found, default=())
 
 
-def _files(folder: Path) -> int:
-    return sum(1 for _ in folder.rglob("*.h5"))
+def _files(folder: Path, names: str) -> int:
+    return sum(1 for _ in folder.rglob(names))
 
 
 def _of_phase(folder: RunFolder, progress: RunProgress, name: str) -> str:

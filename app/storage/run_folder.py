@@ -89,7 +89,7 @@ class RunFolder:
         """Whether a phase has any, whole or damaged."""
         folder = self.checkpoints(name)
         return (
-            any(self.work(name).glob("*.h5"))
+            any(self.work(name).glob(f"piece-{'?' * 9}"))  # of predictions; those of sets may be made otherwise
             or any(folder.glob("[0-9]*.h5"))
             or any(folder.glob("after-*.h5"))
             or any(folder.glob("[1-9]*/[0-9]*.h5"))
