@@ -36,8 +36,9 @@ from benchmarks.interleave import Ratio, last_line, ratio, rotated
 from benchmarks.startup import launcher
 
 TREE = Path(__file__).parents[1]
+ENVIRON = os.environ | {"PYTHONPATH": str(TREE), "OMP_NUM_THREADS": "1"}
 TRAINING = 2000  # samples of the file that the networks are trained on, for an epoch
-GOALS = {"2 ranks": 1.9, "2 ranks, a core each": 1.9, "DataLoader": 1.5, "the machine itself": None}
+GOALS = {"2 ranks": 1.9, "2 ranks, a core each": 1.9, "DataLoader": 1.5}
 
 
 class Case(NamedTuple):
@@ -116,8 +117,7 @@ def make(folder: Path, case: Case) -> None:
 
 def called(command: list[str]) -> str:
     """What a command printed; ends the benchmark with its words when it fails."""
-    environ = os.environ | {"PYTHONPATH": str(TREE), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environ, cwd=TREE)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=ENVIRON, cwd=TREE)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -144,11 +144,10 @@ def computing(folder: Path, processes: int, count: int) -> float:
     """Seconds in which so many processes, all at once, apply the network to `count` samples in memory."""
     files = [str(folder / "training" / "networks" / "net.h5"), str(folder / "samples.h5")]
     command = [sys.executable, "-m", "benchmarks.ranks.predict_ceiling", *files, str(count // processes)]
-    environ = os.environ | {"PYTHONPATH": str(TREE), "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     with contextlib.ExitStack() as ended:
         started = [
-            ended.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environ, cwd=TREE))
+            ended.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=ENVIRON, cwd=TREE))
             for _ in range(processes)
         ]
         talks = [(one.stdin, one.stdout) for one in started if one.stdin and one.stdout]
@@ -208,7 +207,7 @@ def measure(name: str, folder: Path, rounds: int) -> dict[str, Ratio]:
         f"{name}: DataLoader": ratio(phases["1 rank"], phases[peer], f"DataLoader, {peer}"),
     }
     for title, one in ratios.items():
-        goal = GOALS[title.partition(": ")[2]]
+        goal = GOALS.get(title.partition(": ")[2])
         faster = f"x{1 / one.median:.2f} (x{1 / one.upper:.2f}-{1 / one.lower:.2f})"
         print(f"  {title.partition(': ')[2]:20} {faster} of {one.peer}{f', goal x{goal}' if goal else ''}", flush=True)
     return ratios
